@@ -1,0 +1,22 @@
+"""manage.py create_token --owner NAME --name TEXT: a key for the API, shown once."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import ApiToken, User
+
+
+class Command(BaseCommand):
+    help = "Makes an API token and prints it. It is stored as a digest and can't be shown again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--owner", required=True, help="whose volume the token may read")
+        parser.add_argument("--name", default="API", help="what it is for")
+
+    def handle(self, *args: Any, **options: Any) -> str:
+        owner = User.objects.filter(username=options["owner"]).first()
+        if owner is None:
+            raise CommandError(f"There is nobody named {options['owner']!r}.")
+        return ApiToken.issue(owner, options["name"])

@@ -1,0 +1,41 @@
+"""From a stored credential to an open venue: hosts, budgets and, where this installation says so, the sandbox."""
+
+from functools import cache
+from typing import cast
+
+from django.apps import apps
+from django.conf import settings
+from limits.storage import storage_from_string
+
+from exchanges.apps import ExchangesConfig
+from exchanges.models import ExchangeCredential
+from exchanges.venues.base import Credentials, Venue
+from exchanges.venues.http import Budget
+
+PATIENT = 120.0  # seconds a person at a terminal is made to wait at once
+BRIEF = 5.0  # seconds a worker sleeps before it turns to other accounts
+
+
+@cache
+def budget() -> Budget:
+    """One for all venues of this process; shared by all processes where there is a Redis."""
+    storage = storage_from_string(settings.REDIS_URL or "memory://")
+    return Budget(storage, share=settings.VENUE_BUDGET_SHARE)  # type: ignore[arg-type]
+
+
+def connect(credential: ExchangeCredential, *, patience: float = BRIEF) -> Venue:
+    """Raises SecretError where the stored secrets can't be read. Close the venue after use."""
+    return connect_with(credential.venue_type, credential.open_secrets(), patience=patience)
+
+
+def connect_with(venue: type[Venue], credentials: Credentials, *, patience: float = BRIEF) -> Venue:
+    """The same for credentials that are not stored (yet)."""
+    app = cast(ExchangesConfig, apps.get_app_config("exchanges"))
+    return venue(  # type: ignore[call-arg]
+        credentials,
+        base_url=settings.VENUE_URLS[venue.slug],
+        budget=Budget(share=1000) if app.sandbox else budget(),
+        patience=patience,
+        transport=app.sandbox.transport(venue.slug) if app.sandbox else None,
+        sleep=app.sleep,
+    )

@@ -1,0 +1,216 @@
+"""Database fields that keep what they are given: exact money, exact numbers, secrets that stay secret."""
+
+import functools
+from decimal import Decimal
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.models import Aggregate
+from django.dispatch import receiver
+from encrypted_fields.fields import EncryptedFieldMixin, EncryptedTextField
+
+from exchanges.venues.base import EXACT
+
+USD_PLACES = 8
+USD_STEP = Decimal(1).scaleb(-USD_PLACES)
+LARGEST_USD = Decimal(2**63 - 1).scaleb(-USD_PLACES, EXACT)
+
+
+def to_usd_places(value: Decimal) -> Decimal:
+    """Rounded half-even to the 8 decimals money is kept with."""
+    return value.quantize(USD_STEP, context=EXACT)
+
+
+def plain(value: Decimal) -> str:
+    """Digits without exponent and without trailing zeros: what people and JSON get to see."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class UsdField(models.BigIntegerField):
+    """A Decimal with at most 8 places, stored as a whole number of 1e-8 units on every database.
+
+    SQLite would keep a DecimalField as a binary float. A value with more places is an error, not rounded here.
+    """
+
+    def to_python(self, value: Any) -> Decimal | None:
+        return value if value is None or isinstance(value, Decimal) else Decimal(str(value))
+
+    def from_db_value(self, value: int | None, *_: object) -> Decimal | None:
+        return None if value is None else Decimal(int(value)).scaleb(-USD_PLACES, EXACT)
+
+    def get_prep_value(self, value: Any) -> int | None:
+        amount = self.to_python(value)
+        if amount is None:
+            return None
+        scaled = amount.scaleb(USD_PLACES, EXACT)
+        if scaled != scaled.to_integral_value():
+            raise ValueError(f"{amount} has more than {USD_PLACES} decimals: round it first, in one place")
+        return int(scaled)
+
+
+class ExactDecimalField(models.Field):  # type: ignore[type-arg]
+    """A Decimal of any precision: numeric on PostgreSQL, text elsewhere. Never ordered or compared in SQL."""
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "numeric" if connection.vendor == "postgresql" else "text"
+
+    def to_python(self, value: Any) -> Decimal | None:
+        return value if value is None or isinstance(value, Decimal) else Decimal(str(value))
+
+    def from_db_value(self, value: Any, *_: object) -> Decimal | None:
+        return None if value is None else Decimal(str(value))
+
+    def get_prep_value(self, value: Any) -> str | None:
+        amount = self.to_python(value)
+        return None if amount is None else plain(amount)
+
+
+class UsdSum(Aggregate):
+    """The exact sum of a UsdField; 0 without rows. SQLite's own SUM would overflow beyond 92 billion dollars."""
+
+    function = "SUM"
+
+    def __init__(self, expression: Any, **extra: Any) -> None:
+        super().__init__(expression, output_field=UsdField(), **extra)
+
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **extra: Any) -> tuple[str, Any]:
+        """Sums whole units and the rest apart."""
+        sql, params = compiler.compile(self.source_expressions[0])
+        only = ""
+        if self.filter is not None:
+            condition, condition_params = compiler.compile(self.filter)
+            only, params = f" FILTER (WHERE {condition})", (*params, *condition_params)
+        limb = 10**USD_PLACES
+        return f"(SUM({sql} / {limb}){only} || ':' || SUM({sql} %% {limb}){only})", (*params, *params)
+
+    def convert_value(self, value: Any, *_: object) -> Decimal:
+        if isinstance(value, str):
+            whole, rest = value.split(":")
+            value = int(whole) * 10**USD_PLACES + int(rest)
+        return Decimal(int(value or 0)).scaleb(-USD_PLACES, EXACT)
+
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Any]:
+        return [self.convert_value]
+
+
+class DecimalSum(Aggregate):
+    """The exact sum of an ExactDecimalField; 0 without rows."""
+
+    function = "SUM"
+
+    def __init__(self, expression: Any, **extra: Any) -> None:
+        super().__init__(expression, output_field=ExactDecimalField(), **extra)
+
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **extra: Any) -> tuple[str, Any]:
+        return super().as_sql(compiler, connection, function="EXACT_SUM", **extra)
+
+    def convert_value(self, value: Any, *_: object) -> Decimal:
+        return Decimal(str(value or 0))
+
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Any]:
+        return [self.convert_value]
+
+
+class _ExactSum:
+    """SQLite's aggregate over decimals kept as text: no binary fraction on the way."""
+
+    def __init__(self) -> None:
+        self.total = Decimal(0)
+
+    def step(self, value: str | None) -> None:
+        if value is not None:
+            self.total = EXACT.add(self.total, Decimal(value))
+
+    def finalize(self) -> str:
+        return plain(self.total)
+
+
+@receiver(connection_created)
+def _teach_sqlite(connection: BaseDatabaseWrapper, **_: object) -> None:
+    if connection.vendor == "sqlite":
+        connection.connection.create_aggregate("EXACT_SUM", 1, _ExactSum)
+
+
+class SecretError(Exception):
+    """A stored secret that can't be read with this installation's SECRET_KEY and SALT_KEY."""
+
+
+class Secret(str):
+    """Text that does not show itself. `reveal()` is the only way out."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, _: str) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        return str.__add__(self, "")
+
+
+@functools.lru_cache(4)
+def _derived(secret_keys: tuple[str, ...], salts: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(EncryptedFieldMixin.keys.func(None))  # type: ignore[attr-defined]  # the package's own derivation
+
+
+@functools.lru_cache(4)
+def _cipher(keys: tuple[bytes, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def cipher() -> MultiFernet:
+    """Encrypts with the newest key, reads with all of them."""
+    secret_keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return _cipher(_derived(secret_keys, tuple(settings.SALT_KEY)))
+
+
+class SecretField(EncryptedTextField):
+    """django-fernet-encrypted-fields without its traps.
+
+    As shipped, a wrong key reads as ciphertext, one failed form validation makes the whole process read ciphertext,
+    and dumps hold the plain text. Here a wrong key raises, forms never decrypt, and dumps and lookups are refused.
+    """
+
+    def get_prep_value(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        text = value.reveal() if isinstance(value, Secret) else str(value)
+        return cipher().encrypt(text.encode()).decode()
+
+    def from_db_value(self, value: str | None, *_: object) -> Secret | None:
+        if value is None:
+            return None
+        try:
+            return Secret(cipher().decrypt(value.encode()).decode())
+        except InvalidToken:
+            raise SecretError(
+                "The secrets of this account can't be read with this installation's SECRET_KEY and SALT_KEY. "
+                "Start perpdash with the keys they were stored with, or add the account's key again."
+            ) from None
+
+    def to_python(self, value: Any) -> Secret | None:
+        return value if value is None or isinstance(value, Secret) else Secret(value)
+
+    def clean(self, value: Any, model_instance: models.Model | None) -> Secret | None:
+        secret = self.to_python(value)
+        self.validate(secret, model_instance)
+        self.run_validators(secret)
+        return secret
+
+    def value_to_string(self, obj: models.Model) -> str:
+        raise SecretError("Secrets are not exported.")
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        if lookup_name != "isnull":
+            raise TypeError("an encrypted column can't be searched")
+        return super().get_lookup(lookup_name)

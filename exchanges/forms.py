@@ -1,0 +1,45 @@
+"""The form of an account: its fields follow from the venue's Credentials, so a new venue needs no form."""
+
+from dataclasses import fields
+from typing import Any
+
+from django import forms
+
+from exchanges.venues.base import Credentials, CredentialsRejected, Venue
+
+
+class CredentialForm(forms.Form):
+    """Asks for a label and what the venue's Credentials need. `credentials` holds them once the form is valid."""
+
+    label = forms.CharField(max_length=80, help_text="Your own name for it, as on the dashboard.")
+
+    def __init__(self, venue: type[Venue], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.venue = venue
+        self.credentials: Credentials | None = None
+        for item in fields(venue.credentials_type):  # type: ignore[arg-type]
+            is_secret = not item.repr
+            self.fields[item.name] = forms.CharField(
+                label=item.metadata["label"],
+                help_text=item.metadata["help"],
+                required="optional" not in item.metadata,
+                max_length=5000,
+                widget=forms.PasswordInput(attrs={"autocomplete": "off"}) if is_secret
+                else forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+            )  # fmt: skip
+        if venue.may_hold_powers:
+            self.fields["allow_trading_key"] = forms.BooleanField(
+                label="Accept a key that can trade or withdraw",
+                help_text="Not needed and not advised: perpdash only reads.",
+                required=False,
+            )
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        names = [item.name for item in fields(self.venue.credentials_type)]  # type: ignore[arg-type]
+        if not self.errors:
+            try:
+                self.credentials = self.venue.credentials_type.parse({name: values.get(name) or "" for name in names})
+            except CredentialsRejected as fault:
+                self.add_error(names[0] if len(names) == 1 else None, str(fault))
+        return values

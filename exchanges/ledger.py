@@ -1,0 +1,94 @@
+"""The ledger of a credential: which ranges of time are covered, could not be read, or are out of reach.
+
+It is the resume point of every sync and the proof behind every "complete". Its ranges never overlap within a stream.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Q
+
+from exchanges.models import Coverage, ExchangeCredential
+from exchanges.venues.base import Missing, Window
+
+State = Coverage.State
+
+
+def subtract(window: Window, taken: Iterable[Window]) -> list[Window]:
+    """What of `window` is in none of `taken`, oldest first."""
+    left, at = [], window.since
+    for other in sorted(taken):
+        if other.until <= at or other.since >= window.until:
+            continue
+        if at < other.since:
+            left.append(Window(at, other.since))
+        at = max(at, other.until)
+    if at < window.until:
+        left.append(Window(at, window.until))
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger of one stream. Writing belongs inside the transaction that stores the rows it speaks of."""
+
+    credential: ExchangeCredential
+    stream: str
+
+    def cover(self, window: Window) -> None:
+        """`window` is read: whatever was said of it before no longer holds. Neighbouring covered ranges become one."""
+        since, until = window.since, window.until
+        for row in self._touching(window):
+            if row.state == State.COVERED:
+                since, until = min(since, row.from_at), max(until, row.until_at)
+                row.delete()
+            elif row.from_at < window.until and row.until_at > window.since:
+                self._cut(row, window)
+        self._rows().create(
+            credential=self.credential, stream=self.stream, from_at=since, until_at=until, state=State.COVERED
+        )
+
+    def mark_gap(self, missing: Missing, *, retry_at: datetime) -> None:
+        """What of the window is not covered could not be read and will be tried again."""
+        self._mark(missing, State.GAP, retry_at)
+
+    def mark_out_of_reach(self, missing: Missing) -> None:
+        """What of the window is not covered is no longer at the venue."""
+        self._mark(missing, State.OUT_OF_REACH, None)
+
+    def missing(self, window: Window, *, now: datetime, gaps_too: bool = False) -> list[Window]:
+        """What of `window` is still to be read, oldest first. Gaps count once their time has come, or all at once."""
+        settled = ~Q(state=State.GAP) if gaps_too else ~Q(state=State.GAP, retry_at__lte=now)
+        rows = self._touching(window).filter(settled)
+        return subtract(window, [Window(row.from_at, row.until_at) for row in rows])
+
+    def covered_until(self) -> datetime | None:
+        """The end of the newest covered range."""
+        newest = self._rows().filter(state=State.COVERED).order_by("-until_at").first()
+        return newest.until_at if newest else None
+
+    def _mark(self, missing: Missing, state: Coverage.State, retry_at: datetime | None) -> None:
+        window = missing.window
+        for row in self._touching(window):
+            if row.state != State.COVERED and row.from_at < window.until and row.until_at > window.since:
+                self._cut(row, window)
+        covered = [Window(row.from_at, row.until_at) for row in self._touching(window).filter(state=State.COVERED)]
+        for left in subtract(window, covered):
+            self._rows().create(
+                credential=self.credential, stream=self.stream, from_at=left.since, until_at=left.until, state=state,
+                reason=missing.why, remedy=missing.remedy, retry_at=retry_at,
+            )  # fmt: skip
+
+    def _cut(self, row: Coverage, window: Window) -> None:
+        """Leaves of `row` only what lies outside `window`."""
+        row.delete()
+        for left in subtract(Window(row.from_at, row.until_at), [window]):
+            row.pk, row.from_at, row.until_at = None, left.since, left.until
+            row.save(force_insert=True)
+
+    def _rows(self):  # type: ignore[no-untyped-def]
+        return Coverage.objects.filter(credential=self.credential, stream=self.stream)
+
+    def _touching(self, window: Window):  # type: ignore[no-untyped-def]
+        return self._rows().filter(from_at__lte=window.until, until_at__gte=window.since)

@@ -1,0 +1,36 @@
+"""manage.py sandbox: the sandbox venues on loopback, one port each."""
+
+import signal
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from exchanges.sandbox import SANDBOXES, Sandbox
+from exchanges.sandbox.server import serve
+
+
+class Command(BaseCommand):
+    help = "Serves the sandbox venues on 127.0.0.1 until stopped, and prints the settings that point perpdash at them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("venues", nargs="*", help=f"of {', '.join(SANDBOXES)} (all if left out)")
+        parser.add_argument("--port", type=int, default=9101, help="of the first venue; the others follow")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        slugs = options["venues"] or list(SANDBOXES)
+        if unknown := [slug for slug in slugs if slug not in SANDBOXES]:
+            raise CommandError(f"No sandbox for {', '.join(unknown)}. There is: {', '.join(SANDBOXES)}.")
+        sandbox, stop = Sandbox(), threading.Event()
+        servers = [
+            serve(getattr(sandbox, slug), "127.0.0.1", options["port"] + index) for index, slug in enumerate(slugs)
+        ]
+        for slug, server in zip(slugs, servers, strict=True):
+            server.start()
+            self.stdout.write(f"{slug.upper()}_API_URL={server.url}")
+        for word in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(word, lambda *_: stop.set())
+        stop.wait()
+        for server in servers:
+            server.stop()

@@ -1,0 +1,36 @@
+"""The sandbox venues: each speaks its real API over a deterministic trader. The only fakes at that border."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from exchanges.sandbox.base import SandboxVenue, utc_now
+from exchanges.sandbox.hyperliquid import Hyperliquid
+
+SANDBOXES: dict[str, type[SandboxVenue]] = {"hyperliquid": Hyperliquid}
+
+
+class Sandbox:
+    """All sandbox venues of one installation, under one clock; `hyperliquid={"page": 50}` passes options to one.
+
+    `metered=False` lifts the rate limits: for a demo that is to be full at once.
+    """
+
+    hyperliquid: Hyperliquid
+
+    def __init__(
+        self, now: Callable[[], datetime] = utc_now, *, metered: bool = True, **options: dict[str, Any]
+    ) -> None:
+        self.venues = {
+            slug: venue(now, **({} if metered else venue.unmetered), **options.pop(slug, {}))
+            for slug, venue in SANDBOXES.items()
+        }
+        if options:
+            raise TypeError(f"no sandbox venue is called {', '.join(options)}")
+        vars(self).update(self.venues)
+
+    def transport(self, slug: str) -> httpx.BaseTransport:
+        """The way to a venue without a network."""
+        return httpx.MockTransport(self.venues[slug])

@@ -1,0 +1,205 @@
+"""What to read next, and how a page of a venue becomes rows and ledger. Asks no venue and knows no day totals."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from django.db import connection
+from django.db.models import Q
+
+from exchanges.fields import to_usd_places
+from exchanges.ledger import Ledger
+from exchanges.models import ExchangeCredential, Fill, HeldRow
+from exchanges.venues.base import FillReport, Held, Missing, Page, Skipped, Stream, Window
+
+Touched = set[tuple[date, str]]  # (UTC day, symbol)
+
+GAP_RETRY = timedelta(hours=1)
+SLIDING_MARGIN = timedelta(days=2)  # a range this close to the edge of a venue's memory is read before all others
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One window of one stream to be fetched. `is_older` tells the backfill from the poll of what is new."""
+
+    stream: Stream
+    window: Window
+    is_older: bool
+
+
+@dataclass(slots=True)
+class Stored:
+    """What a page came to."""
+
+    touched: Touched = field(default_factory=set)  # where fills are new
+    rows: int = 0
+    new: int = 0
+    seen: int = 0
+    held: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def next_step(credential: ExchangeCredential, window: Window, *, now: datetime, gaps_too: bool = False) -> Step | None:
+    """What the ledger lacks of the window, most urgent first: what is new, what is about to slide out, the newest.
+
+    None when there is nothing (more) to read. Each step, once settled, is not handed out again.
+    """
+    older: list[tuple[bool, Window, Stream]] = []
+    for stream in credential.venue_type.streams:
+        ledger = Ledger(credential, stream.name)
+        start = _remembered_since(ledger, stream, window.since, now)
+        missing = ledger.missing(Window(start, window.until), now=now, gaps_too=gaps_too)
+        if not missing:
+            continue
+        known_until = ledger.covered_until()
+        if known_until and start <= known_until <= missing[-1].since and missing[-1].until == window.until:
+            newest = missing.pop()
+            if not (stream.forgets_by_count and missing and credential.is_backfilling):
+                end = now if stream.forgets_by_count else newest.until
+                cut = _cut(stream, Window(newest.since, end), credential.venue_type.overlap)
+                return Step(stream, cut, is_older=False)
+            missing.append(newest)
+        if credential.is_backfilling:
+            part = Window(missing[0].since, now) if stream.forgets_by_count else missing[-1]
+            slides = bool(stream.memory) and missing[0].since < now - (stream.memory or timedelta()) + SLIDING_MARGIN
+            if slides and stream.longest_window:
+                part = Window(missing[0].since, min(missing[0].until, missing[0].since + stream.longest_window))
+            older.append((slides, part, stream))
+        elif known_until is None:
+            return Step(stream, Window(max(start, now - credential.venue_type.overlap), now), is_older=False)
+    if not older:
+        return None
+    _, part, stream = max(older, key=lambda item: (item[0], item[1].until))
+    return Step(stream, _cut(stream, part, timedelta()), is_older=True)
+
+
+def steps_again(credential: ExchangeCredential, window: Window, *, now: datetime) -> Iterator[Step]:
+    """Every part of the window, newest first, whether it was read before or not."""
+    for stream in credential.venue_type.streams:
+        left = Window(window.since, now) if stream.forgets_by_count else window
+        while left:
+            piece = _cut(stream, left, timedelta())
+            yield Step(stream, piece, is_older=True)
+            left = Window(left.since, piece.since)
+
+
+def _cut(stream: Stream, window: Window, overlap: timedelta) -> Window:
+    """The newest part of the window that the venue answers at once."""
+    since = window.since - overlap
+    if stream.longest_window:
+        since = max(since, window.until - stream.longest_window)
+    return Window(since, window.until)
+
+
+def _remembered_since(ledger: Ledger, stream: Stream, since: datetime, now: datetime) -> datetime:
+    """From when the venue still answers; what lies before and is not covered is noted as out of reach."""
+    if not stream.memory or since >= now - stream.memory:
+        return since
+    edge = now - stream.memory
+    if ledger.missing(Window(since, edge), now=now):
+        years = f"{stream.memory.days:,} days"
+        ledger.mark_out_of_reach(Missing(Window(since, edge), f"The venue keeps {years} of fills; this is older."))
+    return edge
+
+
+def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: datetime) -> Stored:
+    """Puts a page's rows and what it says of the ledger into the database, inside the caller's transaction.
+
+    Rows that are there already stay as they are, so any page may be stored any number of times.
+    """
+    stored = Stored(rows=len(page.rows))
+    reports: dict[str, FillReport] = {}  # PostgreSQL refuses the same row twice in one statement
+    for row in page.rows:
+        match row:
+            case FillReport():
+                reports[row.fill_id] = row
+            case Skipped(kind):
+                stored.skipped[kind] += 1
+            case Held():
+                stored.held += hold(credential, stream.name, row, now=now)
+    new = _not_stored(credential, reports)
+    insert_fills(credential, new)
+    stored.new = len(new)
+    stored.seen = stored.rows - stored.new - stored.held - stored.skipped.total()
+    stored.touched = {(report.executed_at.date(), report.symbol) for report in new}
+    ledger = Ledger(credential, stream.name)
+    if page.covered:
+        ledger.cover(page.covered)
+    if page.gap:
+        ledger.mark_gap(page.gap, retry_at=now + GAP_RETRY)
+    if page.out_of_reach:
+        ledger.mark_out_of_reach(page.out_of_reach)
+    return stored
+
+
+def settle(credential: ExchangeCredential, step: Step, *, now: datetime) -> None:
+    """After a fetch that ended well: what it left unsaid of its window is a gap, so nothing is claimed by silence."""
+    ledger = Ledger(credential, step.stream.name)
+    for left in ledger.missing(step.window, now=now):
+        ledger.mark_gap(Missing(left, "The venue's answer did not reach over this range."), retry_at=now + GAP_RETRY)
+
+
+def hold(credential: ExchangeCredential, stream: str, row: Held, *, now: datetime) -> int:
+    """Keeps a row that was not understood, once. 1 if it is new."""
+    _, is_new = HeldRow.objects.get_or_create(
+        credential=credential,
+        digest=hashlib.sha256(row.row.encode()).hexdigest(),
+        defaults={
+            "stream": stream, "raw": row.row, "why": row.why[:300], "executed_at": row.executed_at, "seen_at": now,
+        },
+    )  # fmt: skip
+    return int(is_new)
+
+
+def _not_stored(credential: ExchangeCredential, reports: dict[str, FillReport]) -> list[FillReport]:
+    ids = list(reports)
+    known: set[str] = set()
+    for start in range(0, len(ids), 500):
+        chunk = Q(credential=credential, fill_id__in=ids[start : start + 500])
+        known.update(Fill.objects.filter(chunk).values_list("fill_id", flat=True))
+    return [report for fill_id, report in reports.items() if fill_id not in known]
+
+
+COLUMNS = (
+    "credential_id", "fill_id", "executed_at", "day", "symbol", "base", "quote", "side", "liquidity", "kind",
+    "price", "qty", "notional", "fee", "fee_asset", "realized_pnl",
+)  # fmt: skip
+
+
+def insert_fills(credential: ExchangeCredential, reports: Iterable[FillReport]) -> None:
+    """Adds fills, leaving alone those that are there. The driver's bulk paths: Django's is five times slower."""
+    fields = [Fill._meta.get_field(name.removesuffix("_id") if name == "credential_id" else name) for name in COLUMNS]
+    rows = [
+        tuple(
+            field.get_db_prep_save(value, connection)
+            for field, value in zip(fields, _values(credential.pk, report), strict=True)
+        )
+        for report in reports
+    ]
+    if not rows:
+        return
+    table, names = Fill._meta.db_table, ", ".join(COLUMNS)
+    once = "ON CONFLICT (credential_id, fill_id) DO NOTHING"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                f"CREATE TEMP TABLE IF NOT EXISTS incoming_fill ON COMMIT DELETE ROWS AS SELECT {names} FROM {table} LIMIT 0"
+            )
+            with cursor.copy(f"COPY incoming_fill ({names}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+            cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM incoming_fill {once}")
+            cursor.execute("DELETE FROM incoming_fill")
+        else:
+            places = ", ".join(["%s"] * len(COLUMNS))
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places}) {once}", rows)
+
+
+def _values(credential_id: int, report: FillReport) -> tuple[object, ...]:
+    return (
+        credential_id, report.fill_id, report.executed_at, report.executed_at.date(), report.symbol, report.base,
+        report.quote, report.side, report.liquidity, report.kind, report.price, report.qty,
+        to_usd_places(report.notional), report.fee, report.fee_asset, report.realized_pnl,
+    )  # fmt: skip

@@ -1,0 +1,271 @@
+"""What a venue is to us, in plain Python: fills reported, pages read, errors told, and the class every venue fills in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The default context rounds at 28 digits without a word; a price times a size may have more. Contexts are per thread,
+# so the exact one is named wherever digits could be lost.
+EXACT = Context(prec=80)
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+
+class Liquidity(StrEnum):
+    MAKER = "maker"
+    TAKER = "taker"
+
+
+class Kind(StrEnum):
+    """How a fill came about. All are volume; the forced ones are counted apart."""
+
+    TRADE = "trade"
+    BLOCK = "block"
+    SPREAD = "spread"
+    RPI = "rpi"
+    TWAP = "twap"
+    LIQUIDATION = "liquidation"
+    ADL = "adl"
+
+
+FORCED = frozenset({Kind.LIQUIDATION, Kind.ADL})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillReport:
+    """One execution of our order in a perpetual market, as reported by the venue."""
+
+    fill_id: str  # unique within the account, the same on every read
+    symbol: str  # the venue's spelling of the market
+    base: str
+    quote: str  # what price and notional are counted in
+    side: Side
+    liquidity: Liquidity
+    kind: Kind
+    price: Decimal  # quote per base
+    qty: Decimal  # base units, > 0
+    notional: Decimal  # quote units, > 0; the venue's own figure where it gives one
+    fee: Decimal  # in fee_asset; > 0 paid, < 0 rebate
+    fee_asset: str
+    realized_pnl: Decimal | None  # quote units, fees not deducted; None where the venue does not say
+    executed_at: datetime  # UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that is understood and is not perpetual volume: spot, funding, settlement ..."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A row that is not understood. It is kept raw and shown, and the sync goes on."""
+
+    row: str  # JSON text as the venue sent it
+    why: str
+    executed_at: datetime | None = None  # where the row at least says when
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A half-open range of time [since, until)."""
+
+    since: datetime
+    until: datetime
+
+    def __bool__(self) -> bool:
+        return self.since < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A window of which the venue gave no (complete) answer, why, and what would fill it."""
+
+    window: Window
+    why: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One answer of the venue, in our words.
+
+    `covered` is the part of the fetched window of which nothing is missing once this page is stored; None while
+    that can't be said yet. What is neither covered nor named here when the fetch ends, is a gap.
+    """
+
+    rows: list[FillReport | Skipped | Held]
+    covered: Window | None = None
+    gap: Missing | None = None  # could not be read this time
+    out_of_reach: Missing | None = None  # the venue no longer has it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One list of fills of an account that is read, and is complete, on its own."""
+
+    name: str
+    longest_window: timedelta | None = None  # the venue refuses longer ones
+    memory: timedelta | None = None  # the venue forgets what is older
+    # The venue keeps only its newest rows. What is missing is then read in one window that reaches up to now, oldest
+    # first: the oldest rows are the next to go, and only such a walk can tell "forgotten" from "never was".
+    forgets_by_count: bool = False
+
+
+class Reason(StrEnum):
+    """Why a venue, or we, do not take a key. Each has one thing to do, which the message says."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    AGENT = "agent"
+    WRONG_KEY = "wrong_key"
+    WRONG_ENVIRONMENT = "wrong_environment"
+    EXPIRED = "expired"
+    MISSING_PERMISSION = "missing_permission"
+    IP_NOT_ALLOWED = "ip_not_allowed"
+    CLOCK = "clock"
+    CAN_TRADE = "can_trade"
+
+
+class VenueError(Exception):
+    """Something between us and a venue went wrong. The text is for the user and holds no secret."""
+
+
+class VenueUnavailable(VenueError):
+    """Time heals. `retry_in` is what the venue, or our budget with it, asks us to wait, in seconds."""
+
+    def __init__(self, message: str, *, retry_in: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_in = retry_in
+
+
+class CredentialsRejected(VenueError):
+    """The user heals."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PayloadError(VenueError):
+    """A developer heals: the venue's answer, or its view of our question, is not what we know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Related:
+    """Another account of the same person that this one knows of and that must be added on its own."""
+
+    label: str
+    values: Mapping[str, str]  # what the add form is filled with; empty where the user must bring a key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a venue says of a credential: whose it is, what it may do, when it dies."""
+
+    account_ref: str  # the venue's own name of the account
+    description: str  # one sentence for the user
+    may_trade: bool = False
+    may_withdraw: bool = False
+    expires_at: datetime | None = None
+    related: tuple[Related, ...] = ()
+
+
+class Credentials:
+    """Base of each venue's frozen dataclass of secrets. A field with repr=False is a secret.
+
+    `__post_init__` raises CredentialsRejected(MALFORMED) for a value that cannot be one.
+    """
+
+    @property
+    def account_ref(self) -> str:
+        """The venue's name of the account where the credentials themselves say it, else empty until verified."""
+        return ""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """From a form or a JSON object. Raises CredentialsRejected for missing, unknown or malformed fields."""
+        known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - set(known)):
+            raise CredentialsRejected(
+                Reason.MALFORMED,
+                f"Not known here: {', '.join(unknown)}. This venue takes: {', '.join(known)}.",
+            )
+        for name, value in values.items():
+            if not isinstance(value, str):
+                raise CredentialsRejected(Reason.MALFORMED, f"{name} must be text.")
+        texts = {name: value.strip() for name, value in values.items() if value.strip()}
+        needed = [name for name, item in known.items() if "optional" not in item.metadata]
+        if missing := [name for name in needed if name not in texts]:
+            raise CredentialsRejected(Reason.MALFORMED, f"Missing: {', '.join(missing)}.")
+        return cls(**texts)
+
+
+def credential_field(label: str, help_text: str, *, secret: bool = False, optional: bool = False) -> Any:
+    """A field of a venue's Credentials, with the words its form shows."""
+    metadata = {"label": label, "help": help_text} | ({"optional": True} if optional else {})
+    return field(repr=not secret, metadata=metadata, **({"default": ""} if optional else {}))
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was asked of a venue so far."""
+
+    requests: int = 0
+    retries: int = 0
+    waited_seconds: float = 0.0
+
+
+class Venue(ABC):
+    """One account at one venue, open for reading. Close it after use (it is a context manager)."""
+
+    slug: ClassVar[str]
+    name: ClassVar[str]
+    credentials_type: ClassVar[type[Credentials]]
+    streams: ClassVar[tuple[Stream, ...]]
+    key_steps: ClassVar[tuple[str, ...]]  # how a user gets what the form asks for
+    memory_note: ClassVar[str]  # how far back the venue remembers, for the user
+    may_hold_powers: ClassVar[bool] = True  # False where what is added can never trade or withdraw
+    poll_every: ClassVar[timedelta] = timedelta(seconds=20)
+    overlap: ClassVar[timedelta] = timedelta(minutes=10)  # re-read at each poll: rows appear late at every venue
+    traffic: Traffic
+
+    @abstractmethod
+    def identify(self) -> Identity:
+        """What the venue says of this credential. Raises any VenueError."""
+
+    @abstractmethod
+    def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
+        """The fills of `stream` in `window`, page by page; reading again is harmless. Raises any VenueError."""
+
+    @abstractmethod
+    def parse_held(self, row: str) -> FillReport | Skipped | Held:
+        """A row that was held, read again with today's knowledge (and the venue's list of markets, where it needs one)."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def from_ms(ms: int) -> datetime:
+    """Milliseconds since 1970 as UTC, exactly: fromtimestamp() would go through a binary float."""
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+def to_ms(moment: datetime) -> int:
+    """Whole milliseconds since 1970, rounded down."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,470 @@
+"""Hyperliquid: fills by public address.
+
+Docs: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint
+Longest window: none. Page: 2000 rows, oldest first. Memory: an address's newest 10,000 fills, whatever their kind;
+of TWAP slices, which come in a list of their own, about 2,000. Asking needs no key and no signature.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from time import sleep as real_sleep
+from typing import Any, ClassVar, Literal
+
+import httpx
+import msgspec
+from limits import RateLimitItem, RateLimitItemPerMinute
+
+from exchanges.venues.base import (
+    EXACT,
+    Credentials,
+    CredentialsRejected,
+    FillReport,
+    Held,
+    Identity,
+    Kind,
+    Liquidity,
+    Missing,
+    Page,
+    PayloadError,
+    Reason,
+    Related,
+    Side,
+    Skipped,
+    Stream,
+    Venue,
+    Window,
+    credential_field,
+    from_ms,
+    to_ms,
+)
+from exchanges.venues.http import Budget, Door, Toll
+
+PAGE = 2000
+BUDGET: RateLimitItem = RateLimitItemPerMinute(1200, namespace="hyperliquid")
+TOLL = Toll(BUDGET, "hyperliquid/ip", entry=20, rows=PAGE // 20)
+ROLE_TOLL = Toll(BUDGET, "hyperliquid/ip", entry=60)
+INFO_TOLL = Toll(BUDGET, "hyperliquid/ip", entry=20)
+# A walk this long that found nothing older has met the edge of what is kept (10,000 and 2,000, with some slack for
+# rows that slid out meanwhile).
+FULL_MEMORY = {"fills": 9_900, "twap": 1_900}
+# After a longer absence than this the first start positions are checked for fills that are gone.
+ABSENCE = timedelta(days=1)
+
+SIDES = {"B": Side.BUY, "A": Side.SELL}
+ORDINARY = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Long")
+LIQUIDATED = re.compile(r"Liquidated (Cross|Isolated) (Long|Short)")
+ADDRESS = re.compile(r"0x[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class HyperliquidCredentials(Credentials):
+    """A public address: nothing here is secret, and no key is ever needed."""
+
+    address: str = credential_field(
+        "Account address", "0x and 40 letters or digits, as shown in the app's account menu."
+    )
+
+    def __post_init__(self) -> None:
+        address = self.address.strip().lower()
+        if re.fullmatch(r"(0x)?[0-9a-f]{64}", address):
+            raise CredentialsRejected(
+                Reason.MALFORMED,
+                "This has the length of a private key. perpdash needs only the public address (0x and 40 characters); "
+                "nothing was stored. Never paste a private key anywhere.",
+            )
+        if not ADDRESS.fullmatch(address):
+            raise CredentialsRejected(
+                Reason.MALFORMED,
+                "Not a Hyperliquid address: that is 0x followed by 40 digits or letters from a to f.",
+            )
+        object.__setattr__(self, "address", address)
+
+    @property
+    def account_ref(self) -> str:
+        return self.address
+
+
+class Liquidation(msgspec.Struct, rename="camel"):
+    method: str
+    liquidated_user: str = ""
+
+
+class Row(msgspec.Struct, rename="camel"):
+    """A fill as Hyperliquid sends it: the fields we use. Rows of 2023 have neither tid nor feeToken."""
+
+    coin: str
+    px: Decimal
+    sz: Decimal
+    side: Literal["A", "B"]
+    time: int
+    start_position: Decimal
+    dir: str
+    closed_pnl: Decimal
+    oid: int
+    crossed: bool
+    fee: Decimal
+    tid: int | None = None
+    fee_token: str | None = None
+    liquidation: Liquidation | None = None
+
+
+class TwapRow(msgspec.Struct, rename="camel"):
+    fill: Row
+    twap_id: int
+
+
+class Moment(msgspec.Struct):
+    """The least a row must say to have a place in the walk."""
+
+    time: int
+
+
+class TwapMoment(msgspec.Struct):
+    fill: Moment
+
+
+class Role(msgspec.Struct):
+    role: str
+    data: dict[str, str] | None = None
+
+
+class SubAccount(msgspec.Struct, rename="camel"):
+    name: str
+    sub_account_user: str
+
+
+class Token(msgspec.Struct):
+    name: str
+    index: int
+
+
+class SpotMeta(msgspec.Struct):
+    tokens: list[Token]
+
+
+class PerpMeta(msgspec.Struct, rename="camel"):
+    collateral_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One row of an answer; `row` is None where it is not of the form we know."""
+
+    time: int
+    key: str
+    raw: bytes
+    row: Row | None
+    is_twap: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One page of a walk: entries no earlier page had, oldest first, and what of the walk now lies behind us."""
+
+    entries: list[_Entry]
+    done: Window
+    stuck: Window | None = None  # a millisecond that holds more rows than a page
+
+
+class Hyperliquid(Venue):
+    slug = "hyperliquid"
+    name = "Hyperliquid"
+    credentials_type: ClassVar[type[Credentials]] = HyperliquidCredentials
+    streams = (Stream(name="fills", forgets_by_count=True), Stream(name="twap", forgets_by_count=True))
+    key_steps = (
+        "Open the Hyperliquid app and connect your wallet.",
+        "Copy the address of the account you trade with (0x ...). No key and no signature is needed.",
+        "A sub-account or a vault has an address of its own: add it as a second account.",
+    )
+    may_hold_powers = False
+    memory_note = "Hyperliquid keeps the last 10,000 fills of an address (spot and outcome fills included)."
+
+    def __init__(
+        self,
+        credentials: HyperliquidCredentials,
+        *,
+        base_url: str = "",
+        budget: Budget | None = None,
+        patience: float = 5.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Any = real_sleep,
+    ) -> None:
+        self.address = credentials.address
+        self.door = Door(
+            self.name,
+            base_url or "https://api.hyperliquid.xyz",
+            budget=budget or Budget(),
+            patience=patience,
+            transport=transport,
+            sleep=sleep,
+        )
+        self.traffic = self.door.traffic
+        self._collateral: dict[str, str | None] = {}
+
+    def close(self) -> None:
+        self.door.close()
+
+    # --- Who is this -------------------------------------------------------------------------------------------------
+
+    def identify(self) -> Identity:
+        role = self.door.post("/info", {"type": "userRole", "user": self.address}, Role, toll=ROLE_TOLL)
+        data = role.data or {}
+        match role.role:
+            case "agent":
+                raise CredentialsRejected(
+                    Reason.AGENT,
+                    f"This is the address of an agent wallet (an API wallet) of {data.get('user', 'another account')}. "
+                    "It has no fills of its own: add that address instead.",
+                )
+            case "missing":
+                raise CredentialsRejected(
+                    Reason.UNKNOWN_ACCOUNT,
+                    "Hyperliquid has never seen this address. Check that it is complete and is the account you trade "
+                    "with; an account appears with its first deposit.",
+                )
+            case "subAccount":
+                return Identity(
+                    account_ref=self.address,
+                    description=f"Sub-account of {data.get('master', 'another account')}. Reading needs no key.",
+                )
+            case "vault":
+                return Identity(
+                    account_ref=self.address,
+                    description="Vault: its volume is the vault's, apart from its leader's own. Reading needs no key.",
+                )
+            case "user":
+                return Identity(
+                    account_ref=self.address,
+                    description="Public address. Reading needs no key, so there is nothing that could trade.",
+                    related=self._sub_accounts(),
+                )
+        raise PayloadError(f"Hyperliquid says this address is a {role.role!r}, which perpdash does not know yet.")
+
+    def _sub_accounts(self) -> tuple[Related, ...]:
+        found = self.door.post(
+            "/info", {"type": "subAccounts", "user": self.address}, list[SubAccount] | None, toll=INFO_TOLL
+        )
+        return tuple(Related(label=sub.name, values={"address": sub.sub_account_user.lower()}) for sub in found or ())
+
+    # --- Fills -------------------------------------------------------------------------------------------------------
+
+    def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
+        """Walks the window once. Before the oldest row kept, nothing is claimed until the end of the walk."""
+        walked = 0
+        oldest: _Entry | None = None
+        starts: dict[str, Row] = {}  # each perp's oldest row
+        nothing_before = False
+        for step in self._walk(stream.name, window):
+            walked += len(step.entries)
+            if step.entries:
+                if oldest is None:
+                    # Only a full first page, or a long absence, can hide rows that are no longer kept.
+                    is_suspect = len(step.entries) >= PAGE or window.until - window.since > ABSENCE
+                    nothing_before = is_suspect and not self._has_rows_before(stream.name, window)
+                oldest = min(oldest or step.entries[0], step.entries[0], key=lambda entry: entry.time)
+                _note_starts(starts, step.entries)
+            covered = step.done
+            if nothing_before and oldest:
+                covered = Window(max(covered.since, from_ms(oldest.time + 1)), covered.until)
+            gap = Missing(step.stuck, "More fills in one millisecond than Hyperliquid returns.") if step.stuck else None
+            yield Page(rows=[self._outcome(entry) for entry in step.entries], covered=covered or None, gap=gap)
+        gone = self._out_of_reach(stream.name, window, walked, oldest, starts) if nothing_before and oldest else None
+        yield Page(
+            rows=[], covered=Window(gone.window.until if gone else window.since, window.until), out_of_reach=gone
+        )
+
+    def parse_held(self, row: str) -> FillReport | Skipped | Held:
+        return self._outcome(_entry(row.encode(), is_twap=row.lstrip().startswith('{"fill"')))
+
+    def _out_of_reach(
+        self, name: str, window: Window, walked: int, oldest: _Entry, starts: dict[str, Row]
+    ) -> Missing | None:
+        """What Hyperliquid no longer has of a window before which it has nothing at all."""
+        remedy = "A trade export or Hyperliquid's public archive holds older fills."
+        if walked >= FULL_MEMORY[name]:
+            kept = "TWAP slices" if name == "twap" else "10,000 fills"
+            # Of the oldest millisecond itself a part may be gone.
+            edge = from_ms(oldest.time + 1)
+            why = f"Hyperliquid keeps an account's last {kept}: nothing before {edge:%Y-%m-%d %H:%M} UTC can be read."
+            return Missing(Window(window.since, edge), why, remedy)
+        if name == "twap":  # its positions may come from ordinary fills
+            return None
+        for row in sorted((row for row in starts.values() if row.start_position), key=lambda row: row.time):
+            if not self._has_slices(row):
+                why = (
+                    f"The oldest {row.coin} fill that Hyperliquid returns starts from an open position of "
+                    f"{row.start_position.normalize(EXACT):f}: earlier fills exist that can't be read any more."
+                )
+                return Missing(Window(window.since, from_ms(row.time)), why, remedy)
+        return None
+
+    def _has_slices(self, row: Row) -> bool:
+        """Whether TWAP slices, which are not among the ordinary fills, may explain a position open before `row`."""
+        return any(entry.row and entry.row.coin == row.coin for entry in self._ask("twap", 0, row.time)[0])
+
+    def _has_rows_before(self, name: str, window: Window) -> bool:
+        start = to_ms(window.since)
+        return start > 0 and bool(self._ask(name, 0, start - 1)[0])
+
+    def _walk(self, name: str, window: Window) -> Iterator[_Step]:
+        """Pages of the window until one brings nothing new: a short page is no promise that it was the last.
+
+        The venue cuts at 2000 rows, as a rule the newest off. The next page then starts at the last millisecond seen,
+        not after it, because the cut may have gone through that millisecond.
+        """
+        start, end = to_ms(window.since), to_ms(window.until) - 1
+        given: set[str] = set()  # what was already given of the millisecond where the next page begins
+        while start <= end:
+            entries, is_newest_first = self._ask(name, start, end)
+            is_full = len(entries) >= PAGE
+            fresh = [entry for entry in entries if entry.key not in given]
+            if not fresh and not is_full:
+                return
+            backwards = is_full and is_newest_first  # the old end was cut off instead
+            edge = entries[0].time if backwards else entries[-1].time
+            is_stuck = is_full and not fresh
+            has_moved = edge != (end if backwards else start)
+            if backwards:
+                done, end = Window(from_ms(edge + 1), from_ms(end + 1)), edge - is_stuck
+            else:
+                done, start = Window(window.since, from_ms(edge)), edge + is_stuck
+            given = {entry.key for entry in entries if entry.time == edge} | (set() if has_moved else given)
+            yield _Step(fresh, done, Window(from_ms(edge), from_ms(edge + 1)) if is_stuck else None)
+
+    def _ask(self, name: str, start: int, end: int) -> tuple[list[_Entry], bool]:
+        """One answer for [start, end] in ms, sorted by time, and whether it came newest first."""
+        kind = "userTwapSliceFillsByTime" if name == "twap" else "userFillsByTime"
+        question = {"type": kind, "user": self.address, "startTime": start, "endTime": end, "aggregateByTime": False}
+        raws = self.door.post(
+            "/info", question, list[msgspec.Raw], toll=TOLL, rows_cost=lambda rows: -(-len(rows) // 20)
+        )
+        entries = [_entry(bytes(raw), is_twap=name == "twap") for raw in raws]
+        is_newest_first = bool(entries) and entries[0].time > entries[-1].time
+        return sorted(entries, key=lambda entry: entry.time), is_newest_first
+
+    # --- Rows --------------------------------------------------------------------------------------------------------
+
+    def _outcome(self, entry: _Entry) -> FillReport | Skipped | Held:
+        if entry.row is None:
+            return Held(entry.raw.decode(), entry.why, from_ms(entry.time))
+        row = entry.row
+        if skipped := not_perpetual(row.coin):
+            return Skipped(skipped)
+        if row.dir == "Settlement":
+            return Skipped("settlement")
+        kind = kind_of(row, self.address, is_twap=entry.is_twap)
+        if not isinstance(kind, Kind):
+            return Held(entry.raw.decode(), kind, from_ms(entry.time))
+        if not all(number.is_finite() for number in (row.px, row.sz, row.fee, row.closed_pnl)):
+            return Held(entry.raw.decode(), "a number that is none", from_ms(entry.time))
+        if row.px <= 0 or row.sz <= 0:
+            return Held(entry.raw.decode(), "price or size is not above 0", from_ms(entry.time))
+        dex, _, base = row.coin.rpartition(":")
+        fee_asset = (row.fee_token or "").strip()
+        quote = (self._collateral_of(dex) or fee_asset) if dex else "USDC"
+        if not quote:
+            return Held(entry.raw.decode(), f"it does not say what {row.coin} is priced in", from_ms(entry.time))
+        return FillReport(
+            fill_id=entry.key,
+            symbol=row.coin,
+            base=base,
+            quote=quote,
+            side=SIDES[row.side],
+            liquidity=Liquidity.TAKER if row.crossed else Liquidity.MAKER,
+            kind=kind,
+            price=row.px,
+            qty=row.sz,
+            notional=EXACT.multiply(row.px, row.sz),
+            fee=row.fee,  # the builder's fee is inside
+            fee_asset=fee_asset or quote,
+            realized_pnl=row.closed_pnl,
+            executed_at=from_ms(row.time),
+        )
+
+    def _collateral_of(self, dex: str) -> str | None:
+        """What the markets of a builder's dex are priced in; None for a dex that is no longer listed."""
+        if dex not in self._collateral:
+            try:
+                meta = self.door.post("/info", {"type": "meta", "dex": dex}, PerpMeta, toll=INFO_TOLL)
+                tokens = self.door.post("/info", {"type": "spotMeta"}, SpotMeta, toll=INFO_TOLL).tokens
+            except PayloadError:
+                self._collateral[dex] = None
+            else:
+                names = {token.index: token.name for token in tokens}  # by index: the array's order says nothing
+                self._collateral[dex] = names.get(meta.collateral_token)
+        return self._collateral[dex]
+
+
+def not_perpetual(coin: str) -> str:
+    """What a market is, where it is not a perpetual; the text alone tells, also for delisted markets."""
+    if coin.startswith("@") or "/" in coin:
+        return "spot"
+    if coin.startswith(("#", "+")):
+        return "outcome"
+    return ""
+
+
+def kind_of(row: Row, address: str, *, is_twap: bool) -> Kind | str:
+    """The kind of a perpetual fill, or, as plain text, why it can't be told."""
+    if row.dir == "Auto-Deleveraging":
+        return Kind.ADL
+    if LIQUIDATED.fullmatch(row.dir):
+        return Kind.LIQUIDATION
+    if not ORDINARY.fullmatch(row.dir):
+        return f"unknown dir {row.dir!r}"
+    if row.liquidation:
+        # The mark also sits on the fill of whoever traded against the liquidated account.
+        if not row.liquidation.liquidated_user:
+            return "a liquidation that does not say whose"
+        if row.liquidation.liquidated_user.lower() == address:
+            return Kind.LIQUIDATION
+    return Kind.TWAP if is_twap else Kind.TRADE
+
+
+def identity(row: Row) -> str:
+    """The same on every read, in both lists, and unique within an account.
+
+    A tid is shared by the two sides of a match, which may both be the account's own. Rows of 2023 have none; of them
+    the position each started from tells fills of one order apart.
+    """
+    if row.tid is not None:
+        return f"{row.time}:{row.coin}:{row.tid}:{row.side}"
+    position = row.start_position.normalize(EXACT)
+    return f"{row.time}:{row.coin}:{row.oid}:{row.side}:{position}:{row.px}:{row.sz}"
+
+
+_ROW = msgspec.json.Decoder(Row)
+_TWAP_ROW = msgspec.json.Decoder(TwapRow)
+_MOMENT = msgspec.json.Decoder(Moment)
+_TWAP_MOMENT = msgspec.json.Decoder(TwapMoment)
+
+
+def _entry(raw: bytes, *, is_twap: bool) -> _Entry:
+    try:
+        row = _TWAP_ROW.decode(raw).fill if is_twap else _ROW.decode(raw)
+    except msgspec.ValidationError as fault:
+        why = str(fault)
+    else:
+        return _Entry(row.time, identity(row), raw, row, is_twap)
+    try:
+        moment = _TWAP_MOMENT.decode(raw).fill if is_twap else _MOMENT.decode(raw)
+    except msgspec.ValidationError:
+        raise PayloadError(
+            "Hyperliquid sent a fill without a time. Nothing was stored of this page; look for an update."
+        ) from None
+    return _Entry(moment.time, hashlib.sha256(raw).hexdigest(), raw, None, is_twap, why)
+
+
+def _note_starts(starts: dict[str, Row], entries: list[_Entry]) -> None:
+    for row in (entry.row for entry in entries if entry.row):
+        if not_perpetual(row.coin):
+            continue
+        known = starts.get(row.coin)
+        # Inside one millisecond the order is not the order of execution: a start from nothing is the first.
+        if known is None or (row.time, bool(row.start_position)) < (known.time, bool(known.start_position)):
+            starts[row.coin] = row

@@ -1,0 +1,21 @@
+"""Where daphne comes in: HTTP to Django, sockets to Channels."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "perpdash.settings")
+django_application = get_asgi_application()  # before the imports below: they need the apps loaded
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
+from perpdash.sockets import OwnOriginValidator  # noqa: E402
+from volume.urls import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": OwnOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    },
+)

@@ -1,0 +1,28 @@
+"""The keys of an installation that was given none: made once, kept in a file only its owner can read."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+
+def kept_keys(folder: Path) -> dict[str, str]:
+    """SECRET_KEY and SALT_KEY from `folder`/keys.json, made on the first call.
+
+    Losing this file loses every stored venue key, so it lives beside the database.
+    """
+    path = folder / "keys.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        keys = {"SECRET_KEY": secrets.token_urlsafe(50), "SALT_KEY": secrets.token_urlsafe(32)}
+        draft = folder / f"keys.{os.getpid()}.tmp"
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(keys, file)
+        try:
+            os.link(draft, path)  # of two processes that start at once, one wins and both read its keys
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    kept: dict[str, str] = json.loads(path.read_text())
+    return kept

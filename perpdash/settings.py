@@ -1,0 +1,225 @@
+"""All settings, read top to bottom. What the environment may say stands in .env.example."""
+
+from pathlib import Path
+
+import django_stubs_ext
+import environ
+from csp.constants import NONE, SELF
+
+from perpdash.keys import kept_keys
+
+django_stubs_ext.monkeypatch()  # lets Django's generic classes name what they are of, for the type checker
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")  # what the process was started with wins over the file
+
+# --- Where this installation lives -----------------------------------------------------------------------------------
+DEBUG = env.bool("DEBUG", default=False)
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+REDIS_URL = env.str("REDIS_URL", default="")
+EMBEDDED = not REDIS_URL  # one process tree: no broker, no cache server, in-process channel layer
+SANDBOX = env.bool("SANDBOX", default=False)  # every venue is answered in process by its sandbox
+
+# --- Keys ------------------------------------------------------------------------------------------------------------
+_kept = kept_keys(VAR_DIR) if DEBUG or EMBEDDED else {}
+SECRET_KEY = env.str("SECRET_KEY", default=_kept.get("SECRET_KEY", ""))
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+# django-fernet-encrypted-fields wants a list; the newest comes first and is the one that encrypts.
+SALT_KEY = env.list("SALT_KEY", default=[_kept["SALT_KEY"]] if _kept else [])
+
+# --- The web ---------------------------------------------------------------------------------------------------------
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ROOT_URLCONF = "perpdash.urls"
+ASGI_APPLICATION = "perpdash.asgi.application"
+
+INSTALLED_APPS = [
+    "daphne",
+    "perpdash",
+    "accounts",
+    "exchanges",
+    "volume",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "perpdash.requests.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.middleware.WelcomeMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # static files are served from the checkout: nothing to collect before the first start
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("HTTPS", default=False) else None
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+
+# --- People ----------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "accounts:sign-in"
+LOGIN_REDIRECT_URL = "volume:dashboard"
+LOGOUT_REDIRECT_URL = "accounts:sign-in"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- Data ------------------------------------------------------------------------------------------------------------
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'perpdash.sqlite3'}")}
+DATABASES["default"]["ATOMIC_REQUESTS"] = False
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # Readers never wait for the writer, and a transaction that will write says so at its start: with the default
+        # (deferred) two of them can read first and then both fail with "database is locked".
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 30,
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-65536;"
+        "PRAGMA temp_store=MEMORY;PRAGMA mmap_size=268435456;",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+USE_I18N = False
+
+# --- Work behind the page --------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL or "memory://localhost"
+CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.05} if EMBEDDED else {"visibility_timeout": 600}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False  # the ledger, not the queue, knows what is still to be read
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+DISPATCH_SECONDS = 5  # how often beat looks for accounts that are due
+CELERY_BEAT_SCHEDULE = {
+    # A message nobody picked up is worth nothing once the next one is there: hours without a worker leave no pile.
+    "refresh due accounts": {
+        "task": "volume.tasks.refresh_due",
+        "schedule": DISPATCH_SECONDS,
+        "options": {"expires": DISPATCH_SECONDS},
+    },
+    "check accounts' keys": {
+        "task": "volume.tasks.verify_due",
+        "schedule": 3600,
+        "options": {"expires": 3600},
+    },
+    "forget old runs": {"task": "volume.tasks.forget_old_runs", "schedule": 3600, "options": {"expires": 3600}},
+}
+LEASE_SECONDS = env.int("LEASE_SECONDS", default=90)  # a killed worker's account is free again after this long
+
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "perpdash.channel_layer.EmbeddedChannelLayer"}
+    if EMBEDDED
+    # The core layer of channels-redis drops idle sockets with redis-py 8; the pub/sub layer does not.
+    else {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
+}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    if EMBEDDED
+    else {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL},
+}
+
+# --- Venues ----------------------------------------------------------------------------------------------------------
+# Each may be pointed at another origin (a sandbox, a proxy); empty means the venue's own host.
+VENUE_URLS = {"hyperliquid": env.str("HYPERLIQUID_API_URL", default="")}
+VENUE_BUDGET_SHARE = env.float("VENUE_BUDGET_SHARE", default=1.0)  # lower it when bots of yours share the IP address
+
+# --- Dollars ---------------------------------------------------------------------------------------------------------
+# Counted 1:1 as USD. Everything else is priced by day, or shown as not priced.
+DOLLARS = env.list(
+    "DOLLARS",
+    default=["USD", "USDC", "USDT", "USDT0", "USDH", "USDE", "USDB", "FDUSD", "DAI", "PYUSD", "TUSD", "USDP", "USDL"],
+)
+
+# --- API -------------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.tokens.TokenAuthentication",  # first, so that an anonymous request is told 401 rather than 403
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
+    "PAGE_SIZE": 100,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "perpdash.requests.api_error",
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "perpdash",
+    "DESCRIPTION": "Your own traded volume of perpetual futures, per day, venue and market.",
+    "VERSION": "1",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+# --- Words for the operator ------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "perpdash": {"level": "INFO"},
+        # One line a request would drown what matters, and Hyperliquid's carries an address.
+        "httpx": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,23 @@
+"""Every address of the site."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+admin.site.site_header = "perpdash"
+admin.site.site_title = "perpdash admin"
+
+api = [
+    path("", include("volume.api_urls")),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="api:schema"), name="docs"),
+]
+
+urlpatterns = [
+    path("", include("volume.urls")),
+    path("", include("accounts.urls")),
+    path("api/", RedirectView.as_view(pattern_name="api:root")),
+    path("api/v1/", include((api, "api"))),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,141 @@
+"""The pages on which accounts at venues are added, looked at, paused, renamed and removed."""
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from exchanges.forms import CredentialForm
+from exchanges.models import ExchangeCredential
+from exchanges.venues import VENUES
+from exchanges.venues.base import CredentialsRejected, VenueError
+from volume import holding, queries
+from volume.completeness import Completeness
+from volume.views import owner_of
+
+
+def accounts(request: HttpRequest) -> HttpResponse:
+    now = timezone.now()
+    held = queries.Filter(owner_id=owner_of(request)).accounts()
+    completeness = Completeness(held, now=now)
+    shown = [queries.account_json(account, completeness) for account in held]
+    if request.headers.get("Accept") == "application/json":
+        return JsonResponse({"accounts": shown})
+    return render(request, "volume/accounts.html", {"accounts": shown, "venues": VENUES.values()})
+
+
+def choose_venue(request: HttpRequest) -> HttpResponse:
+    if len(VENUES) == 1:
+        return redirect("volume:add", venue=next(iter(VENUES)))
+    return render(request, "volume/choose_venue.html", {"venues": VENUES.values()})
+
+
+def add(request: HttpRequest, venue: str) -> HttpResponse:
+    if venue not in VENUES:
+        raise Http404("perpdash does not know this venue.")
+    initial = {name: value for name, value in request.GET.items() if name == "label" or name in _public_fields(venue)}
+    form = CredentialForm(VENUES[venue], request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid() and form.credentials:
+        try:
+            credential = holding.add(
+                request.user, venue, form.cleaned_data["label"], form.credentials,  # type: ignore[arg-type]
+                now=timezone.now(), allow_trading_key=form.cleaned_data.get("allow_trading_key", False),
+            )  # fmt: skip
+        except CredentialsRejected as fault:
+            form.add_error(None, str(fault))
+        except holding.AlreadyAdded as fault:
+            form.add_error(None, str(fault))
+        except VenueError as fault:
+            form.add_error(None, f"{fault} Nothing was stored. Try again in a while.")
+        else:
+            messages.success(request, f"{credential} is added. Its fills are being read; the newest come first.")
+            return redirect("volume:account", pk=credential.pk)
+    return render(request, "volume/add.html", {"form": form, "venue": VENUES[venue]})
+
+
+def account(request: HttpRequest, pk: int) -> HttpResponse:
+    credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
+    completeness = Completeness([credential], now=timezone.now())
+    context = {
+        "account": queries.account_json(credential, completeness),
+        "venue": credential.venue_type,
+        "runs": credential.runs.all()[:15],
+        "held_rows": credential.held_rows.all()[:20],
+    }
+    return render(request, "volume/account.html", context)
+
+
+@require_POST
+def act(request: HttpRequest, pk: int, action: str) -> HttpResponse:
+    credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
+    if action not in ACTIONS:
+        raise Http404("There is no such action.")
+    said = ACTIONS[action](credential, request)
+    messages.success(request, said)
+    return redirect("volume:accounts") if action == "delete" else redirect("volume:account", pk=pk)
+
+
+def _verify(credential: ExchangeCredential, request: HttpRequest) -> str:
+    holding.reverify(credential, now=timezone.now())
+    return f"{credential}: {credential.health_text}"
+
+
+def _sync(credential: ExchangeCredential, request: HttpRequest) -> str:
+    holding.ask_for_reading(credential, now=timezone.now())
+    return f"{credential}: new fills are being read."
+
+
+def _backfill(credential: ExchangeCredential, request: HttpRequest) -> str:
+    holding.ask_for_reading(credential, now=timezone.now(), backfill=True)
+    return f"{credential}: all that is missing is being read."
+
+
+def _stop(credential: ExchangeCredential, request: HttpRequest) -> str:
+    holding.stop_backfill(credential)
+    return f"{credential}: the backfill stops. What was read is kept; new fills are still read."
+
+
+def _pause(credential: ExchangeCredential, request: HttpRequest) -> str:
+    holding.pause(credential)
+    return f"{credential} is paused. What was read stays; nothing new is read."
+
+
+def _resume(credential: ExchangeCredential, request: HttpRequest) -> str:
+    holding.resume(credential, now=timezone.now())
+    return f"{credential} is read again."
+
+
+def _rename(credential: ExchangeCredential, request: HttpRequest) -> str:
+    label = request.POST.get("label", "").strip()[:80]
+    if not label:
+        return "The name stays: an empty one would not be found again."
+    credential.label = label
+    credential.save(update_fields=["label"])
+    return f"It is called {credential} now."
+
+
+def _delete(credential: ExchangeCredential, request: HttpRequest) -> str:
+    name = str(credential)
+    holding.remove(credential)
+    return f"{name} and everything read from it are removed."
+
+
+ACTIONS: dict[str, Callable[[ExchangeCredential, HttpRequest], str]] = {
+    "verify": _verify,
+    "sync": _sync,
+    "backfill": _backfill,
+    "stop": _stop,
+    "pause": _pause,
+    "resume": _resume,
+    "rename": _rename,
+    "delete": _delete,
+}
+
+
+def _public_fields(venue: str) -> set[str]:
+    """Fields an address may fill in: never a secret one."""
+    fields = VENUES[venue].credentials_type.__dataclass_fields__  # type: ignore[attr-defined]
+    return {name for name, item in fields.items() if item.repr}

@@ -1,0 +1,135 @@
+"""Credentials, with what can be done to them, and daily volume in the admin."""
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils import timezone
+
+from exchanges import doctor
+from exchanges.admin import ReadOnlyAdmin
+from exchanges.models import ExchangeCredential, history_start
+from exchanges.venues import VENUES
+from exchanges.venues.base import CredentialsRejected, VenueError
+from volume import holding
+from volume.models import AssetPrice, DailyVolume
+
+
+class CredentialAdminForm(forms.ModelForm[ExchangeCredential]):
+    """Secrets can be written, as a JSON object, and are never shown again."""
+
+    venue = forms.ChoiceField(choices=lambda: [(slug, venue.name) for slug, venue in VENUES.items()])
+    new_secrets = forms.CharField(
+        required=False,
+        widget=forms.PasswordInput(attrs={"size": 80, "autocomplete": "off"}),
+        help_text='A JSON object with what the venue needs, as {"address": "0x..."}. Stored secrets are not shown; '
+        "leave this empty to keep them.",
+    )
+
+    class Meta:
+        model = ExchangeCredential
+        fields = ["owner", "venue", "label", "is_enabled", "is_backfilling", "allows_trading_key"]
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        text, venue = values.get("new_secrets"), values.get("venue")
+        if not text and self.instance.pk is None:
+            self.add_error("new_secrets", "A new account needs its secrets.")
+        if not text or venue not in VENUES:
+            return values
+        try:
+            given = json.loads(text)
+            if not isinstance(given, dict):
+                raise ValueError
+            self.instance.set_secrets(VENUES[venue].credentials_type.parse(given))
+            if self.instance.pk is None:
+                self.instance.venue, self.instance.allows_trading_key = venue, values.get("allows_trading_key", False)
+                doctor.note_identity(self.instance, doctor.examine(self.instance, patience=15), now=timezone.now())
+        except ValueError:
+            self.add_error("new_secrets", "This is not a JSON object.")
+        except (CredentialsRejected, VenueError) as fault:
+            self.add_error("new_secrets", str(fault))
+        return values
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # account_ref is not a field of this form, but its uniqueness must be checked before the database does.
+        return super()._get_validation_exclusions() - {"account_ref"}  # type: ignore[misc, no-any-return]
+
+
+@admin.register(ExchangeCredential)
+class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
+    form = CredentialAdminForm
+    list_display = ["label", "venue_name", "owner", "health_state", "health_text", "fresh_at", "is_enabled"]
+    list_filter = ["venue", "health_state", "is_enabled"]
+    search_fields = ["label", "account_ref"]
+    actions = ["verify_now", "sync_now", "backfill_now"]
+    readonly_fields = [
+        "secrets_masked", "account_ref", "description", "health_state", "health_text", "health_at", "may_trade",
+        "may_withdraw", "expires_at", "verified_at", "history_from", "fresh_at", "due_at", "leased_until", "created_at",
+    ]  # fmt: skip
+    fieldsets = [
+        (None, {"fields": ["owner", "venue", "label", "secrets_masked", "new_secrets"]}),
+        ("Work", {"fields": ["is_enabled", "is_backfilling", "history_from", "fresh_at", "due_at", "leased_until"]}),
+        ("Key", {"fields": [
+            "account_ref", "description", "health_state", "health_text", "health_at", "may_trade", "may_withdraw",
+            "allows_trading_key", "expires_at", "verified_at", "created_at",
+        ]}),
+    ]  # fmt: skip
+
+    @admin.display(description="Secrets")
+    def secrets_masked(self, credential: ExchangeCredential) -> str:
+        return "•••••••• (stored encrypted)" if credential.pk else "none yet"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ExchangeCredential | None = None) -> list[str]:
+        return [*self.readonly_fields, "owner", "venue"] if obj else list(self.readonly_fields)
+
+    def save_model(self, request: HttpRequest, obj: ExchangeCredential, form: Any, change: bool) -> None:
+        now = timezone.now()
+        if not change:
+            obj.history_from, obj.due_at = history_start(now), now
+            obj.save()
+            holding.ask_for_reading(obj, now=now)
+            return
+        columns = [name for name in form.changed_data if name != "new_secrets"]
+        if "new_secrets" in form.changed_data:
+            columns += ["secrets", "account_ref"]
+        obj.save(update_fields=columns)  # only what was changed here: a sync may be writing the rest
+
+    @admin.action(description="Verify the key")
+    def verify_now(self, request: HttpRequest, queryset: Any) -> None:
+        for credential in queryset:
+            works = holding.reverify(credential, now=timezone.now())
+            level = messages.SUCCESS if works else messages.WARNING
+            self.message_user(request, f"{credential}: {credential.health_text}", level)
+
+    @admin.action(description="Sync now")
+    def sync_now(self, request: HttpRequest, queryset: Any) -> None:
+        for credential in queryset:
+            holding.ask_for_reading(credential, now=timezone.now())
+        self.message_user(request, f"{queryset.count()} accounts are being read.")
+
+    @admin.action(description="Backfill all that is missing")
+    def backfill_now(self, request: HttpRequest, queryset: Any) -> None:
+        for credential in queryset:
+            holding.ask_for_reading(credential, now=timezone.now(), backfill=True)
+        self.message_user(request, f"{queryset.count()} accounts are being read back to their beginning.")
+
+
+@admin.register(DailyVolume)
+class DailyVolumeAdmin(ReadOnlyAdmin):
+    list_display = [
+        "day", "credential", "symbol", "fills", "notional_usd", "maker_usd", "taker_usd", "forced_usd", "fees_usd",
+    ]  # fmt: skip
+    list_filter = ["credential__venue", "credential"]
+    search_fields = ["symbol"]
+    date_hierarchy = "day"
+    list_select_related = ["credential"]
+
+
+@admin.register(AssetPrice)
+class AssetPriceAdmin(ReadOnlyAdmin):
+    list_display = ["asset", "day", "usd", "source"]
+    list_filter = ["asset"]
+    date_hierarchy = "day"

@@ -1,0 +1,229 @@
+"""The API: what the pages show, for programs. Every view starts from the person who asks."""
+
+from dataclasses import fields
+from typing import Any, cast
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from exchanges.models import Coverage, ExchangeCredential, HeldRow, SyncRun
+from exchanges.venues import VENUES
+from exchanges.venues.base import CredentialsRejected, VenueError
+from volume import holding, queries
+from volume.rollup import start_of
+from volume.serializers import (
+    BackfillSerializer,
+    CoverageSerializer,
+    CredentialSerializer,
+    DailyQuerySerializer,
+    HeldRowSerializer,
+    RunSerializer,
+    SummarySerializer,
+    VenueSerializer,
+    VolumeQuerySerializer,
+    VolumeRowSerializer,
+)
+
+
+class VenueTrouble(APIException):
+    """The venue, not the request, is at fault: nothing was stored, and asking again later helps."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "venue_unavailable"
+
+
+class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
+    """Your accounts. Secrets are written, never read back."""
+
+    serializer_class = CredentialSerializer
+    http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+
+    def get_queryset(self) -> Any:
+        return ExchangeCredential.objects.filter(owner_id=self.request.user.pk)
+
+    def perform_create(self, serializer: Any) -> None:
+        values = serializer.validated_data
+        try:
+            serializer.instance = holding.add(
+                cast(Any, self.request.user), values["venue"], values["label"], values["credentials"],
+                now=timezone.now(), verify=values["verify"], allow_trading_key=values["allow_trading_key"],
+            )  # fmt: skip
+        except (CredentialsRejected, holding.AlreadyAdded) as fault:
+            raise ValidationError({"secrets": [str(fault)]}) from None
+        except VenueError as fault:
+            raise VenueTrouble(str(fault)) from None
+
+    def perform_update(self, serializer: Any) -> None:
+        was_enabled = serializer.instance.is_enabled
+        serializer.instance.label = serializer.validated_data.get("label", serializer.instance.label)
+        serializer.instance.save(update_fields=["label"])
+        if (wanted := serializer.validated_data.get("is_enabled", was_enabled)) != was_enabled:
+            holding.resume(serializer.instance, now=timezone.now()) if wanted else holding.pause(serializer.instance)
+
+    def perform_destroy(self, instance: ExchangeCredential) -> None:
+        holding.remove(instance)
+
+    @extend_schema(request=None, responses=CredentialSerializer)
+    @action(detail=True, methods=["post"])
+    def verify(self, request: Request, pk: str) -> Response:
+        """Asks the venue what the key is and may do; `health` holds the finding."""
+        credential = self.get_object()
+        holding.reverify(credential, now=timezone.now())
+        return Response(self.get_serializer(credential).data)
+
+    @extend_schema(request=None, responses={202: CredentialSerializer})
+    @action(detail=True, methods=["post"])
+    def sync(self, request: Request, pk: str) -> Response:
+        """Reads what is new, now."""
+        credential = self.get_object()
+        holding.ask_for_reading(credential, now=timezone.now())
+        return Response(self.get_serializer(credential).data, status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=BackfillSerializer, responses={202: CredentialSerializer})
+    @action(detail=True, methods=["post"])
+    def backfill(self, request: Request, pk: str) -> Response:
+        """Reads all that is missing back to `since` (two years if never said), gaps included."""
+        credential = self.get_object()
+        wanted = BackfillSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        now = timezone.now()
+        if since := wanted.validated_data.get("since"):
+            if since > now.date():
+                raise ValidationError({"since": ["This day is in the future."]})
+            holding.want_from(credential, start_of(since))
+        holding.ask_for_reading(credential, now=now, backfill=True)
+        return Response(self.get_serializer(credential).data, status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=None, responses=CredentialSerializer)
+    @action(detail=True, methods=["post"])
+    def stop(self, request: Request, pk: str) -> Response:
+        """Ends a running backfill after its page. It goes on later from where it was."""
+        credential = self.get_object()
+        holding.stop_backfill(credential)
+        return Response(self.get_serializer(credential).data)
+
+
+class DailyViewSet(viewsets.GenericViewSet[Any]):
+    """Your volume per day, week or month, by any of day, venue, market, credential."""
+
+    serializer_class = VolumeRowSerializer
+
+    @extend_schema(parameters=[DailyQuerySerializer], responses=VolumeRowSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        query = DailyQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        values = query.validated_data
+        rows = queries.volume(
+            query.as_filter(request.user.pk), by=values["group_by"], granularity=values["granularity"],
+            now=timezone.now(),
+        )  # fmt: skip
+        return _paginated(self, rows)
+
+
+class MarketViewSet(viewsets.GenericViewSet[Any]):
+    """Your volume by venue and market, largest first."""
+
+    serializer_class = VolumeRowSerializer
+
+    @extend_schema(parameters=[VolumeQuerySerializer], responses=VolumeRowSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        query = VolumeQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        return _paginated(self, queries.markets(query.as_filter(request.user.pk), now=timezone.now()))
+
+
+class SummaryViewSet(viewsets.ViewSet):
+    """Your volume at a glance; the socket sends the same object."""
+
+    @extend_schema(responses=SummarySerializer)
+    def list(self, request: Request) -> Response:
+        return Response(queries.summary(cast(int, request.user.pk), now=timezone.now()))
+
+
+class _OfMyAccounts(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+    """Rows that hang on a credential, filtered by ?credential=."""
+
+    model: Any
+
+    def get_queryset(self) -> Any:
+        rows = self.model.objects.filter(credential__owner_id=self.request.user.pk)
+        if wanted := self.request.query_params.get("credential"):
+            if not wanted.isdecimal():
+                raise ValidationError({"credential": ["The number of a credential."]})
+            rows = rows.filter(credential_id=int(wanted))
+        return rows
+
+
+OF_CREDENTIAL = extend_schema(parameters=[OpenApiParameter("credential", int)])
+
+
+class RunViewSet(_OfMyAccounts):
+    """What was asked of venues, what came, how it ended. Newest first."""
+
+    model, serializer_class = SyncRun, RunSerializer
+
+    @OF_CREDENTIAL
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
+class CoverageViewSet(_OfMyAccounts):
+    """The ledger: which ranges are covered, could not be read, or are out of reach."""
+
+    model, serializer_class = Coverage, CoverageSerializer
+
+    @OF_CREDENTIAL
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
+class HeldRowViewSet(_OfMyAccounts):
+    """Rows of a venue that were not understood."""
+
+    model, serializer_class = HeldRow, HeldRowSerializer
+
+    @OF_CREDENTIAL
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
+class VenueViewSet(viewsets.GenericViewSet[Any]):
+    """The venues perpdash can read, and what each needs from you."""
+
+    serializer_class = VenueSerializer
+    lookup_field = "venue"
+
+    @extend_schema(responses=VenueSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        return _paginated(self, [_venue_json(slug) for slug in VENUES])
+
+
+def _venue_json(slug: str) -> dict[str, Any]:
+    venue = VENUES[slug]
+    return {
+        "venue": slug,
+        "name": venue.name,
+        "secrets": [
+            {
+                "name": item.name,
+                "label": item.metadata["label"],
+                "help": item.metadata["help"],
+                "is_secret": not item.repr,
+                "is_optional": "optional" in item.metadata,
+            }
+            for item in fields(venue.credentials_type)  # type: ignore[arg-type]
+        ],
+        "key_steps": list(venue.key_steps),
+        "memory_note": venue.memory_note,
+    }
+
+
+def _paginated(view: viewsets.GenericViewSet[Any], rows: list[dict[str, Any]]) -> Response:
+    page = view.paginate_queryset(rows)  # type: ignore[arg-type]
+    shown = [queries.as_strings(row) for row in (rows if page is None else page)]
+    return view.get_paginated_response(shown)

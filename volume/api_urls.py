@@ -1,0 +1,19 @@
+"""The routes of /api/v1/ that are not the schema."""
+
+from django.urls import include, path
+from rest_framework.routers import DefaultRouter
+
+from volume import api
+
+router = DefaultRouter()
+router.register("credentials", api.CredentialViewSet, basename="credential")
+router.register("volume/daily", api.DailyViewSet, basename="daily")
+router.register("volume/summary", api.SummaryViewSet, basename="summary")
+router.register("volume/markets", api.MarketViewSet, basename="market")
+router.register("runs", api.RunViewSet, basename="run")
+router.register("coverage", api.CoverageViewSet, basename="coverage")
+router.register("held-rows", api.HeldRowViewSet, basename="held-row")
+router.register("venues", api.VenueViewSet, basename="venue")
+router.root_view_name = "root"
+
+urlpatterns = [path("", include(router.urls))]

@@ -1,0 +1,127 @@
+"""How complete a figure is: what of its range was not read, why, and what would help."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from exchanges.ledger import subtract
+from exchanges.models import Coverage, ExchangeCredential, HeldRow
+from exchanges.venues.base import Window
+
+# New fills are asked for every few seconds; an account not read for so long makes its numbers stale.
+STALE_AFTER = timedelta(minutes=5)
+State = Coverage.State
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """A range of one account in which fills may be missing."""
+
+    credential_id: int
+    account: str
+    window: Window
+    state: str  # "unread", "stale", or a state of Coverage
+    why: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a figure is complete, and if not, why in sentences."""
+
+    complete: bool
+    why: tuple[str, ...] = ()
+
+
+class Completeness:
+    """What an owner's accounts lack, read once and asked often."""
+
+    def __init__(self, credentials: Iterable[ExchangeCredential], *, now: datetime) -> None:
+        self.credentials = {credential.pk: credential for credential in credentials}
+        self.now = now
+        rows: dict[tuple[int, str], list[Coverage]] = defaultdict(list)
+        for row in Coverage.objects.filter(credential__in=self.credentials).order_by("from_at"):
+            rows[row.credential_id, row.stream].append(row)
+        self.lacks: dict[int, list[Lack]] = {
+            pk: [
+                lack
+                for stream in credential.venue_type.streams
+                for lack in self._lacks(credential, rows.get((pk, stream.name), []))
+            ]
+            for pk, credential in self.credentials.items()
+        }
+        self.held: dict[int, list[datetime | None]] = defaultdict(list)
+        held = HeldRow.objects.filter(credential__in=self.credentials).order_by("pk")
+        for pk, executed_at in held.values_list("credential_id", "executed_at"):
+            self.held[pk].append(executed_at)
+
+    def of(self, window: Window, credential_ids: Iterable[int] | None = None, *, not_priced: int = 0) -> Verdict:
+        """The verdict on a figure over `window` of these accounts (all, if not said)."""
+        why: list[str] = []
+        for pk in self.credentials if credential_ids is None else credential_ids:
+            account = str(self.credentials[pk])
+            why += [
+                f"{lack.account}: {lack.why}"
+                for lack in self.lacks[pk]
+                if lack.window.since < window.until and lack.window.until > window.since
+            ]
+            held = sum(1 for at in self.held[pk] if at is None or window.since <= at < window.until)
+            if held:
+                why.append(f"{account}: {held} {'row' if held == 1 else 'rows'} held, not understood and not counted.")
+        if not_priced:
+            why.append(
+                f"{not_priced} {'fill' if not_priced == 1 else 'fills'} without a price in dollars, not counted."
+            )
+        return Verdict(not why, tuple(dict.fromkeys(why)))
+
+    def complete_from(self, pk: int) -> datetime | None:
+        """Since when nothing is missing up to the last reading; None where the newest part itself is missing."""
+        credential = self.credentials[pk]
+        older = [lack.window.until for lack in self.lacks[pk] if lack.state != "stale"]
+        start = max([credential.history_from, *older])
+        return start if credential.fresh_at and start < credential.fresh_at else None
+
+    def progress(self, pk: int) -> float:
+        """The share of the wanted time that is settled: covered, or known to be out of reach."""
+        credential = self.credentials[pk]
+        wanted = Window(credential.history_from, self.now)
+        unread = [lack.window for lack in self.lacks[pk] if lack.state == "unread"]
+        read = sum((part.until - part.since for part in subtract(wanted, unread)), timedelta())
+        return read / (wanted.until - wanted.since)
+
+    def _lacks(self, credential: ExchangeCredential, rows: list[Coverage]) -> Iterable[Lack]:
+        account = str(credential)
+        fresh_until = credential.fresh_at or credential.history_from
+        is_fresh = credential.fresh_at is not None and self.now - credential.fresh_at <= STALE_AFTER
+        if credential.fresh_at and not is_fresh:
+            why = f"not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
+            yield Lack(credential.pk, account, Window(credential.fresh_at, self.now), "stale", why, "Sync now.")
+        for row in rows:
+            if row.state != State.COVERED:
+                window = Window(row.from_at, row.until_at)
+                yield Lack(credential.pk, account, window, row.state, row.reason, row.remedy)
+        known = [Window(row.from_at, row.until_at) for row in rows]
+        for window in subtract(Window(credential.history_from, max(fresh_until, credential.history_from)), known):
+            yield Lack(credential.pk, account, window, "unread", _unread(window), "Backfill reads it.")
+        if not credential.fresh_at:
+            window = Window(credential.history_from, self.now)
+            for left in subtract(window, known):
+                yield Lack(
+                    credential.pk, account, left, "unread", _unread(left), "It is read as soon as a worker is free."
+                )
+
+
+def _unread(window: Window) -> str:
+    return f"{window.since:%Y-%m-%d %H:%M} to {window.until:%Y-%m-%d %H:%M} UTC is not read yet."
+
+
+def as_json(lack: Lack) -> dict[str, Any]:
+    return {
+        "state": lack.state,
+        "from": lack.window.since.isoformat(),
+        "until": lack.window.until.isoformat(),
+        "why": lack.why,
+        "remedy": lack.remedy,
+    }

@@ -1,0 +1,42 @@
+"""The socket of an open page: the owner's summary on connect and on every change."""
+
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.utils import timezone
+
+from volume.live import group_of
+from volume.queries import summary
+
+NOT_SIGNED_IN = 4401
+
+
+class VolumeConsumer(AsyncJsonWebsocketConsumer):
+    async def connect(self) -> None:
+        user = self.scope.get("user")
+        await self.accept()
+        if user is None or not user.is_authenticated:
+            await self.close(NOT_SIGNED_IN)
+            return
+        self.owner_id: int = user.pk
+        await self.channel_layer.group_add(group_of(self.owner_id), self.channel_name)
+        await self.summary_changed()
+
+    async def disconnect(self, code: int) -> None:
+        if hasattr(self, "owner_id"):
+            await self.channel_layer.group_discard(group_of(self.owner_id), self.channel_name)
+
+    async def receive_json(self, content: Any, **_: Any) -> None:
+        if isinstance(content, dict) and content.get("type") == "ping":
+            await self.send_json({"type": "pong"})
+
+    async def summary_changed(self, event: dict[str, Any] | None = None) -> None:
+        await self.send_json(await database_sync_to_async(summary)(self.owner_id, now=timezone.now()))
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        try:
+            return await super().decode_json(text_data)
+        except ValueError:
+            return None  # not ours: neither answered nor a reason to fall over

@@ -1,0 +1,115 @@
+"""Adding an account, changing its work, removing it: what page, API, admin and command line do alike."""
+
+from datetime import datetime
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import IntegrityError, transaction
+
+from exchanges import doctor
+from exchanges.models import STOPPED, ExchangeCredential, SyncRun, history_start
+from exchanges.venues.base import Credentials
+from volume import live
+from volume.tasks import refresh_credential
+
+
+class AlreadyAdded(Exception):
+    """The owner has this account of this venue."""
+
+    def __init__(self, credential: ExchangeCredential | None) -> None:
+        super().__init__(
+            f"This account is here already, as “{credential.label}”." if credential else "This account is here already."
+        )
+
+
+def add(
+    owner: AbstractBaseUser,
+    venue: str,
+    label: str,
+    credentials: Credentials,
+    *,
+    now: datetime,
+    verify: bool = True,
+    allow_trading_key: bool = False,
+    patience: float = 15.0,
+) -> ExchangeCredential:
+    """Verifies and stores an account; its first reading is due at once.
+
+    Raises VenueError when the venue does not take the key or does not answer (nothing is stored then), AlreadyAdded
+    when the owner has the account.
+    """
+    credential = ExchangeCredential(
+        owner=owner, venue=venue, label=label, allows_trading_key=allow_trading_key,
+        history_from=history_start(now), due_at=now,
+    )  # fmt: skip
+    credential.set_secrets(credentials)
+    if verify:
+        identity = doctor.examine(credential, patience=patience)
+        doctor.note_identity(credential, identity, now=now)
+    same = ExchangeCredential.objects.filter(owner=owner, venue=venue, account_ref=credential.account_ref)
+    if credential.account_ref and (known := same.first()):
+        raise AlreadyAdded(known)
+    try:
+        with transaction.atomic():
+            credential.save()
+    except IntegrityError:
+        raise AlreadyAdded(same.first()) from None
+    ask_for_reading(credential, now=now)
+    live.push(credential.owner_id)
+    return credential
+
+
+def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: bool = False) -> None:
+    """Makes the account due and tells a worker. If no worker hears it, the next dispatch does."""
+    credential.due_at = now
+    credential.is_backfilling = credential.is_backfilling or backfill
+    credential.save(update_fields=["due_at", "is_backfilling"])
+    transaction.on_commit(
+        lambda: refresh_credential.apply_async(
+            [credential.pk], {"trigger": SyncRun.Trigger.USER, "gaps_too": backfill}, expires=60
+        )
+    )
+
+
+def want_from(credential: ExchangeCredential, since: datetime) -> None:
+    """History is wanted from `since`, if that is further back than before."""
+    if since < credential.history_from:
+        credential.history_from = since
+        credential.save(update_fields=["history_from"])
+
+
+def stop_backfill(credential: ExchangeCredential) -> None:
+    """No older fills are read from now on; new ones are. A running backfill ends after its page."""
+    credential.is_backfilling = False
+    credential.save(update_fields=["is_backfilling"])
+    live.push(credential.owner_id)
+
+
+def pause(credential: ExchangeCredential) -> None:
+    """Nothing is read any more. What is stored stays."""
+    credential.is_enabled = False
+    credential.save(update_fields=["is_enabled"])
+    live.push(credential.owner_id)
+
+
+def resume(credential: ExchangeCredential, *, now: datetime) -> None:
+    credential.is_enabled = True
+    credential.save(update_fields=["is_enabled"])
+    ask_for_reading(credential, now=now)
+
+
+def reverify(credential: ExchangeCredential, *, now: datetime, patience: float = 15.0) -> bool:
+    """Asks the venue about the key now. One that works again is read again at once."""
+    was_stopped = credential.health_state in STOPPED
+    works = doctor.verify(credential, now=now, patience=patience)
+    credential.save(update_fields=doctor.FIELDS)
+    if works and was_stopped:
+        ask_for_reading(credential, now=now)
+    live.push(credential.owner_id)
+    return works
+
+
+def remove(credential: ExchangeCredential) -> None:
+    """The account, its key, fills, days, ledger and runs."""
+    owner_id = credential.owner_id
+    credential.delete()
+    live.push(owner_id)

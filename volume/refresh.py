@@ -1,0 +1,217 @@
+"""One credential from venue to page: takes its lease, reads what the ledger lacks, stores it page by page."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from time import monotonic
+
+from django.db import transaction
+from django.db.models import Q
+
+from exchanges import doctor, sync
+from exchanges.connect import BRIEF, connect
+from exchanges.fields import SecretError
+from exchanges.ledger import Ledger
+from exchanges.models import Coverage, ExchangeCredential, SyncRun
+from exchanges.venues.base import CredentialsRejected, Held, Page, Traffic, Venue, VenueError, Window
+from volume import live
+from volume.rollup import rebuild_days
+
+logger = logging.getLogger("perpdash.refresh")
+PUSH_EVERY = 1.0  # seconds; a page of fills is stored far more often during a backfill
+Outcome = SyncRun.Outcome
+STOPPED = "Stopped. What was read is kept; the rest can be read later."
+OUTCOME_FIELDS = ["due_at", "failures", "fresh_at", "health_state", "health_text", "health_at"]
+
+
+class NotOurs(Exception):
+    """Somebody else has the lease."""
+
+
+class _Stopped(Exception):
+    """The owner paused the account or its backfill, or the lease went to another worker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a refresh is asked to do beyond what the ledger lacks."""
+
+    trigger: SyncRun.Trigger = SyncRun.Trigger.SCHEDULE
+    since: datetime | None = None  # how far back; None is the credential's own history_from
+    until: datetime | None = None  # None is now
+    again: bool = False  # read also what is covered
+    gaps_too: bool = False  # try gaps before their time
+    patience: float = BRIEF
+    seconds: float | None = None  # after so long, leave the rest for the next refresh; None is to the end
+
+
+def refresh(
+    credential: ExchangeCredential,
+    *,
+    now: datetime,
+    wanted: Wanted = Wanted(),  # frozen
+    on_page: Callable[[SyncRun, Page], None] = lambda run, page: None,
+) -> SyncRun:
+    """Reads and stores; returns the finished run. A venue's trouble ends up in the run and the account's health.
+
+    Raises NotOurs when another worker has the account. Whatever else happens, what was stored stays, and the ledger
+    knows what is left.
+    """
+    started = monotonic()
+
+    def clock() -> datetime:
+        return now + timedelta(seconds=monotonic() - started)
+
+    if not credential.claim(now=now):
+        raise NotOurs
+    run = SyncRun.objects.create(
+        credential=credential, trigger=wanted.trigger, started_at=now,
+        since=wanted.since or credential.history_from, until=wanted.until or now,
+    )  # fmt: skip
+    try:
+        credential.refresh_from_db()
+        _read(credential, run, wanted, clock, on_page)
+    except Exception as fault:
+        credential.due_at = clock() + doctor.LONGEST_RETRY
+        doctor.note_bug(credential, fault, now=clock())
+        credential.save(update_fields=OUTCOME_FIELDS)
+        _finish(run, Outcome.FAILED, credential.health_text, clock())
+        raise
+    except BaseException:  # Ctrl-C, or the process is told to end
+        _finish(run, Outcome.STOPPED, STOPPED, clock())
+        raise
+    finally:
+        credential.release()
+        live.push(credential.owner_id)
+    return run
+
+
+def _read(
+    credential: ExchangeCredential,
+    run: SyncRun,
+    wanted: Wanted,
+    clock: Callable[[], datetime],
+    on_page: Callable[[SyncRun, Page], None],
+) -> None:
+    now = clock()
+    credential.due_at = now + credential.venue_type.poll_every
+    try:
+        with connect(credential, patience=wanted.patience) as venue:
+            try:
+                _read_steps(credential, venue, run, wanted, clock, on_page)
+            finally:
+                _count_traffic(run, venue.traffic)
+    except (VenueError, SecretError) as fault:
+        doctor.note_failure(credential, fault, now=clock())
+        healed_by_user = isinstance(fault, CredentialsRejected | SecretError)
+        _finish(run, Outcome.REJECTED if healed_by_user else Outcome.UNAVAILABLE, credential.health_text, clock())
+    except _Stopped:
+        _finish(run, Outcome.STOPPED, STOPPED, clock())
+    else:
+        doctor.note_success(credential, now=clock())
+        _conclude(credential, run, clock())
+    credential.fresh_at = fresh_at(credential)
+    credential.save(update_fields=OUTCOME_FIELDS)
+
+
+def _read_steps(
+    credential: ExchangeCredential,
+    venue: Venue,
+    run: SyncRun,
+    wanted: Wanted,
+    clock: Callable[[], datetime],
+    on_page: Callable[[SyncRun, Page], None],
+) -> None:
+    deadline = clock() + timedelta(seconds=wanted.seconds) if wanted.seconds is not None else None
+    pushed = 0.0
+    for step in _steps(credential, wanted, run):
+        for page in venue.fetch_fills(step.stream, step.window):
+            with transaction.atomic():
+                # Also the fence: a worker that lost its lease must not write beside its successor.
+                if not credential.keep(now=clock(), backfilling=step.is_older and not wanted.again):
+                    raise _Stopped
+                stored = sync.store(credential, step.stream, page, now=clock())
+                rebuild_days(credential, stored.touched)
+                _count(run, stored, venue.traffic)
+                if stored.touched and monotonic() - pushed >= PUSH_EVERY:
+                    pushed = monotonic()
+                    transaction.on_commit(partial(live.push, credential.owner_id))
+            on_page(run, page)
+        with transaction.atomic():
+            sync.settle(credential, step, now=clock())
+        if deadline and clock() >= deadline:
+            credential.due_at = clock()  # most likely there is more
+            return
+
+
+def _steps(credential: ExchangeCredential, wanted: Wanted, run: SyncRun) -> Iterator[sync.Step]:
+    if wanted.again:
+        yield from sync.steps_again(credential, Window(run.since, run.until), now=run.started_at)
+        return
+    window = Window(run.since, run.until)
+    while step := sync.next_step(credential, window, now=run.started_at, gaps_too=wanted.gaps_too):
+        yield step
+
+
+def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
+    run.rows += stored.rows
+    run.new += stored.new
+    run.seen += stored.seen
+    run.held += stored.held
+    for kind, rows in stored.skipped.items():
+        run.skipped[kind] = run.skipped.get(kind, 0) + rows
+    _count_traffic(run, traffic)
+    run.save(update_fields=["rows", "new", "seen", "held", "skipped", "requests", "retries", "waited_seconds"])
+
+
+def _count_traffic(run: SyncRun, traffic: Traffic) -> None:
+    run.requests, run.retries, run.waited_seconds = traffic.requests, traffic.retries, traffic.waited_seconds
+
+
+def fresh_at(credential: ExchangeCredential) -> datetime | None:
+    """Up to when every fill of the account was asked for: the least of its streams. None before the first reading."""
+    ends = [Ledger(credential, stream.name).covered_until() for stream in credential.venue_type.streams]
+    known = [end for end in ends if end]
+    return min(known) if len(known) == len(ends) else None
+
+
+def _conclude(credential: ExchangeCredential, run: SyncRun, now: datetime) -> None:
+    """Complete, or what is missing of the run's range."""
+    lacks = Coverage.objects.filter(
+        ~Q(state=Coverage.State.COVERED), credential=credential, until_at__gt=run.since, from_at__lt=run.until
+    )
+    parts = []
+    if sync.next_step(credential, Window(run.since, run.until), now=run.started_at):
+        parts.append("More is left to read and goes on by itself")
+    if gaps := lacks.filter(state=Coverage.State.GAP).count():
+        parts.append(f"{gaps} {'gap' if gaps == 1 else 'gaps'} left, tried again within the hour")
+    if gone := lacks.filter(state=Coverage.State.OUT_OF_REACH).order_by("from_at").first():
+        parts.append(gone.reason.rstrip("."))
+    if held := credential.held_rows.count():
+        parts.append(f"{held} {'row' if held == 1 else 'rows'} held, not understood")
+    _finish(run, Outcome.INCOMPLETE if parts else Outcome.COMPLETE, ". ".join(parts) + "." if parts else "", now)
+
+
+def _finish(run: SyncRun, outcome: Outcome, message: str, now: datetime) -> None:
+    run.outcome, run.message, run.ended_at = outcome, message[:500], now
+    run.save()
+
+
+def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]:
+    """Reads the credential's held rows again. Returns how many are understood now, and how many stay held."""
+    understood = 0
+    with connect(credential) as venue:
+        for row in credential.held_rows.all():
+            outcome = venue.parse_held(row.raw)
+            if isinstance(outcome, Held):
+                continue
+            stream = next(stream for stream in venue.streams if stream.name == row.stream)
+            with transaction.atomic():
+                stored = sync.store(credential, stream, Page(rows=[outcome]), now=now)
+                rebuild_days(credential, stored.touched)
+                row.delete()
+            understood += 1
+    live.push(credential.owner_id)
+    return understood, credential.held_rows.count()

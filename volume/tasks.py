@@ -1,0 +1,86 @@
+"""Thin Celery tasks: fetch the row, call one service. Arguments are ids."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.db.models import Count, F, Q
+from django.utils import timezone
+
+from exchanges import doctor
+from exchanges.connect import BRIEF
+from exchanges.models import STOPPED, ExchangeCredential, SyncRun
+from volume import live
+from volume.refresh import NotOurs, Wanted, refresh
+
+# No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
+WORKERS_PER_VENUE = 2
+SLICE_SECONDS = 30.0  # then others get their turn
+VERIFY_EVERY = timedelta(days=1)
+QUIET_RUNS_KEPT = timedelta(days=2)
+RUNS_KEPT = timedelta(days=180)
+
+
+@shared_task
+def refresh_due() -> None:
+    """Hands out the accounts that are due, as many per venue as it has workers to spare. Beat calls it."""
+    now = timezone.now()
+    ready = ExchangeCredential.objects.filter(is_enabled=True).exclude(health_state__in=STOPPED)
+    busy = dict(
+        ExchangeCredential.objects.filter(leased_until__gt=now)
+        .order_by().values_list("venue").annotate(count=Count("pk"))
+    )  # fmt: skip
+    free = Q(leased_until=None) | Q(leased_until__lte=now)
+    for venue in ready.order_by().values_list("venue", flat=True).distinct():
+        slots = WORKERS_PER_VENUE - busy.get(venue, 0)
+        due = ready.filter(free, venue=venue, due_at__lte=now).order_by("due_at")[: max(0, slots)]
+        for pk in due.values_list("pk", flat=True):
+            # What waits longer than this was overtaken by the next round.
+            refresh_credential.apply_async([pk], expires=settings.DISPATCH_SECONDS)
+
+
+@shared_task
+def refresh_credential(credential_id: int, trigger: str = SyncRun.Trigger.SCHEDULE, gaps_too: bool = False) -> None:
+    """Reads one account for a while. Goes on with the next dispatch if there is more."""
+    credential = ExchangeCredential.objects.filter(pk=credential_id, is_enabled=True).first()
+    if credential is None:
+        return  # removed or paused since it was queued
+    wanted = Wanted(trigger=SyncRun.Trigger(trigger), seconds=SLICE_SECONDS, gaps_too=gaps_too)
+    with suppress(NotOurs):  # it is being read right now, which is all that was wanted
+        refresh(credential, now=timezone.now(), wanted=wanted)
+
+
+@shared_task
+def verify_credential(credential_id: int) -> None:
+    """Asks the venue what the key is, and says so on the account. A key that works again is read again."""
+    credential = ExchangeCredential.objects.filter(pk=credential_id).first()
+    if credential is None:
+        return
+    doctor.verify(credential, now=timezone.now(), patience=BRIEF)
+    credential.save(update_fields=doctor.FIELDS)
+    live.push(credential.owner_id)
+
+
+@shared_task
+def verify_due() -> None:
+    """Hands out the accounts whose key was not looked at for a day."""
+    long_ago = timezone.now() - VERIFY_EVERY
+    stale = ExchangeCredential.objects.filter(Q(verified_at=None) | Q(verified_at__lt=long_ago), is_enabled=True)
+    for pk in stale.exclude(health_state__in=STOPPED).values_list("pk", flat=True):
+        verify_credential.apply_async([pk], expires=3600)
+
+
+@shared_task
+def forget_old_runs() -> None:
+    """Keeps the run log readable: polls that brought nothing go after two days, the rest after half a year."""
+    now = timezone.now()
+    quiet = Q(new=0, held=0, outcome=SyncRun.Outcome.COMPLETE, started_at__lt=now - QUIET_RUNS_KEPT)
+    SyncRun.objects.filter(quiet | Q(started_at__lt=now - RUNS_KEPT)).delete()
+    # A run whose worker was killed never said how it ended.
+    lost = Q(credential__leased_until=None) | Q(credential__leased_until__lt=now)
+    SyncRun.objects.filter(lost, outcome=SyncRun.Outcome.RUNNING, started_at__lt=now - timedelta(hours=1)).update(
+        outcome=SyncRun.Outcome.STOPPED,
+        ended_at=F("started_at"),
+        message="The worker was ended in the middle. What was read is kept; the rest was read later.",
+    )

@@ -1,0 +1,17 @@
+from django.urls import path
+
+from volume import account_views, views
+from volume.consumers import VolumeConsumer
+
+app_name = "volume"
+urlpatterns = [
+    path("", views.dashboard, name="dashboard"),
+    path("series/", views.series, name="series"),
+    path("accounts/", account_views.accounts, name="accounts"),
+    path("accounts/add/", account_views.choose_venue, name="choose-venue"),
+    path("accounts/add/<slug:venue>/", account_views.add, name="add"),
+    path("accounts/<int:pk>/", account_views.account, name="account"),
+    path("accounts/<int:pk>/<slug:action>/", account_views.act, name="act"),
+    path("health/", views.health, name="health"),
+]
+websocket_urlpatterns = [path("ws/volume/", VolumeConsumer.as_asgi())]
