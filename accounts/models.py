@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -10,12 +11,12 @@ from django.db import models
 class User(AbstractUser):
     """A person. E-mail may be missing (wallet sign-in has none) and is unique where it is given."""
 
-    email = models.EmailField("e-mail", null=True, blank=True, unique=True)
+    email = models.EmailField("e-mail", null=True, blank=True, unique=True)  # type: ignore[assignment]
 
     class Meta(AbstractUser.Meta):
         pass
 
-    def save(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def save(self, *args: Any, **kwargs: Any) -> None:
         self.email = self.email or None  # two people without e-mail are not two people with the same one
         super().save(*args, **kwargs)
 

@@ -19,7 +19,7 @@ FIELDS = [
 
 
 def examine(credential: ExchangeCredential, *, patience: float) -> Identity:
-    """Asks the venue. Raises VenueError, among it CredentialsRejected for a key that can trade unless that is allowed."""
+    """Asks the venue. Raises VenueError; a key that can trade, and is not allowed to, is a CredentialsRejected."""
     with connect(credential, patience=patience) as venue:
         identity = venue.identify()
     if (identity.may_trade or identity.may_withdraw) and not credential.allows_trading_key:

@@ -31,7 +31,7 @@ def plain(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-class UsdField(models.BigIntegerField):
+class UsdField(models.BigIntegerField):  # type: ignore[type-arg]
     """A Decimal with at most 8 places, stored as a whole number of 1e-8 units on every database.
 
     SQLite would keep a DecimalField as a binary float. A value with more places is an error, not rounded here.
@@ -160,7 +160,7 @@ class Secret(str):
 
 @functools.lru_cache(4)
 def _derived(secret_keys: tuple[str, ...], salts: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(EncryptedFieldMixin.keys.func(None))  # type: ignore[attr-defined]  # the package's own derivation
+    return tuple(EncryptedFieldMixin.keys.func(None))  # the package's own derivation
 
 
 @functools.lru_cache(4)
@@ -174,7 +174,7 @@ def cipher() -> MultiFernet:
     return _cipher(_derived(secret_keys, tuple(settings.SALT_KEY)))
 
 
-class SecretField(EncryptedTextField):
+class SecretField(EncryptedTextField):  # type: ignore[misc]
     """django-fernet-encrypted-fields without its traps.
 
     As shipped, a wrong key reads as ciphertext, one failed form validation makes the whole process read ciphertext,

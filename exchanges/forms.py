@@ -1,11 +1,23 @@
 """The form of an account: its fields follow from the venue's Credentials, so a new venue needs no form."""
 
+import json
 from dataclasses import fields
 from typing import Any
 
 from django import forms
 
 from exchanges.venues.base import Credentials, CredentialsRejected, Venue
+
+
+def secrets_from_json(text: str) -> dict[str, Any]:
+    """A JSON object typed or piped in. Raises ValueError, which never repeats the text: it may hold a key."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object") from None
+    return values
 
 
 class CredentialForm(forms.Form):
@@ -17,7 +29,7 @@ class CredentialForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.venue = venue
         self.credentials: Credentials | None = None
-        for item in fields(venue.credentials_type):  # type: ignore[arg-type]
+        for item in fields(venue.credentials_type):
             is_secret = not item.repr
             self.fields[item.name] = forms.CharField(
                 label=item.metadata["label"],
@@ -36,7 +48,7 @@ class CredentialForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
-        names = [item.name for item in fields(self.venue.credentials_type)]  # type: ignore[arg-type]
+        names = [item.name for item in fields(self.venue.credentials_type)]
         if not self.errors:
             try:
                 self.credentials = self.venue.credentials_type.parse({name: values.get(name) or "" for name in names})

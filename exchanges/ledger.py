@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from exchanges.models import Coverage, ExchangeCredential
 from exchanges.venues.base import Missing, Window
@@ -87,8 +87,8 @@ class Ledger:
             row.pk, row.from_at, row.until_at = None, left.since, left.until
             row.save(force_insert=True)
 
-    def _rows(self):  # type: ignore[no-untyped-def]
+    def _rows(self) -> QuerySet[Coverage]:
         return Coverage.objects.filter(credential=self.credential, stream=self.stream)
 
-    def _touching(self, window: Window):  # type: ignore[no-untyped-def]
+    def _touching(self, window: Window) -> QuerySet[Coverage]:
         return self._rows().filter(from_at__lte=window.until, until_at__gte=window.since)

@@ -51,7 +51,7 @@ class ExchangeCredential(models.Model):
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     venue = models.CharField(max_length=32)  # a key of VENUES; no choices here, so that a venue needs no migration
     label = models.CharField(max_length=80)
-    secrets = SecretField()
+    secrets: Any = SecretField()
     account_ref = models.CharField("account at the venue", max_length=120, blank=True)
     is_enabled = models.BooleanField("enabled", default=True)
     allows_trading_key = models.BooleanField(default=False, help_text="The owner insisted on a key that can trade.")
@@ -106,7 +106,7 @@ class ExchangeCredential(models.Model):
 
     def set_secrets(self, credentials: Credentials) -> None:
         """Puts a venue's credentials into the encrypted column, bound to this row."""
-        self.secrets = Secret(json.dumps({"v": 1, "account": str(self.uuid)} | asdict(credentials)))  # type: ignore[call-overload]
+        self.secrets = Secret(json.dumps({"v": 1, "account": str(self.uuid)} | asdict(credentials)))
         self.account_ref = credentials.account_ref
 
     def open_secrets(self) -> Credentials:

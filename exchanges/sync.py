@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from django.db import connection
 from django.db.models import Q
@@ -170,7 +171,8 @@ COLUMNS = (
 
 def insert_fills(credential: ExchangeCredential, reports: Iterable[FillReport]) -> None:
     """Adds fills, leaving alone those that are there. The driver's bulk paths: Django's is five times slower."""
-    fields = [Fill._meta.get_field(name.removesuffix("_id") if name == "credential_id" else name) for name in COLUMNS]
+    by_column: dict[str | None, Any] = {item.column: item for item in Fill._meta.concrete_fields}
+    fields = [by_column[name] for name in COLUMNS]
     rows = [
         tuple(
             field.get_db_prep_save(value, connection)
@@ -184,9 +186,8 @@ def insert_fills(credential: ExchangeCredential, reports: Iterable[FillReport]) 
     once = "ON CONFLICT (credential_id, fill_id) DO NOTHING"
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute(
-                f"CREATE TEMP TABLE IF NOT EXISTS incoming_fill ON COMMIT DELETE ROWS AS SELECT {names} FROM {table} LIMIT 0"
-            )
+            like_fills = f"ON COMMIT DELETE ROWS AS SELECT {names} FROM {table} LIMIT 0"
+            cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS incoming_fill {like_fills}")
             with cursor.copy(f"COPY incoming_fill ({names}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(row)

@@ -1,6 +1,7 @@
 """The pages on which accounts at venues are added, looked at, paused, renamed and removed."""
 
 from collections.abc import Callable
+from dataclasses import fields
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -41,7 +42,7 @@ def add(request: HttpRequest, venue: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid() and form.credentials:
         try:
             credential = holding.add(
-                request.user, venue, form.cleaned_data["label"], form.credentials,  # type: ignore[arg-type]
+                request.user, venue, form.cleaned_data["label"], form.credentials,
                 now=timezone.now(), allow_trading_key=form.cleaned_data.get("allow_trading_key", False),
             )  # fmt: skip
         except CredentialsRejected as fault:
@@ -137,5 +138,4 @@ ACTIONS: dict[str, Callable[[ExchangeCredential, HttpRequest], str]] = {
 
 def _public_fields(venue: str) -> set[str]:
     """Fields an address may fill in: never a secret one."""
-    fields = VENUES[venue].credentials_type.__dataclass_fields__  # type: ignore[attr-defined]
-    return {name for name, item in fields.items() if item.repr}
+    return {item.name for item in fields(VENUES[venue].credentials_type) if item.repr}

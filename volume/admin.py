@@ -1,6 +1,5 @@
 """Credentials, with what can be done to them, and daily volume in the admin."""
 
-import json
 from typing import Any
 
 from django import forms
@@ -10,6 +9,7 @@ from django.utils import timezone
 
 from exchanges import doctor
 from exchanges.admin import ReadOnlyAdmin
+from exchanges.forms import secrets_from_json
 from exchanges.models import ExchangeCredential, history_start
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
@@ -33,18 +33,16 @@ class CredentialAdminForm(forms.ModelForm[ExchangeCredential]):
         fields = ["owner", "venue", "label", "is_enabled", "is_backfilling", "allows_trading_key"]
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean() or {}
+        values: dict[str, Any] = super().clean() or {}
         text, venue = values.get("new_secrets"), values.get("venue")
-        if not text and self.instance.pk is None:
+        is_new = self.instance.pk is None
+        if not text and is_new:
             self.add_error("new_secrets", "A new account needs its secrets.")
         if not text or venue not in VENUES:
             return values
         try:
-            given = json.loads(text)
-            if not isinstance(given, dict):
-                raise ValueError
-            self.instance.set_secrets(VENUES[venue].credentials_type.parse(given))
-            if self.instance.pk is None:
+            self.instance.set_secrets(VENUES[venue].credentials_type.parse(secrets_from_json(text)))
+            if is_new:
                 self.instance.venue, self.instance.allows_trading_key = venue, values.get("allows_trading_key", False)
                 doctor.note_identity(self.instance, doctor.examine(self.instance, patience=15), now=timezone.now())
         except ValueError:

@@ -12,7 +12,7 @@ from volume.queries import summary
 NOT_SIGNED_IN = 4401
 
 
-class VolumeConsumer(AsyncJsonWebsocketConsumer):
+class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
     async def connect(self) -> None:
         user = self.scope.get("user")
         await self.accept()

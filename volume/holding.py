@@ -1,8 +1,8 @@
 """Adding an account, changing its work, removing it: what page, API, admin and command line do alike."""
 
 from datetime import datetime
+from typing import Any
 
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import IntegrityError, transaction
 
 from exchanges import doctor
@@ -22,7 +22,7 @@ class AlreadyAdded(Exception):
 
 
 def add(
-    owner: AbstractBaseUser,
+    owner: Any,  # of AUTH_USER_MODEL
     venue: str,
     label: str,
     credentials: Credentials,
@@ -65,7 +65,7 @@ def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: 
     credential.save(update_fields=["due_at", "is_backfilling"])
     transaction.on_commit(
         lambda: refresh_credential.apply_async(
-            [credential.pk], {"trigger": SyncRun.Trigger.USER, "gaps_too": backfill}, expires=60
+            (credential.pk,), {"trigger": SyncRun.Trigger.USER, "gaps_too": backfill}, expires=60
         )
     )
 

@@ -74,7 +74,7 @@ def volume(
     sums: dict[str, Any] = {column: UsdSum(column) for column in USD_COLUMNS}
     if "market" in by:
         sums["base_qty"] = DecimalSum("base_qty")
-    found = days.order_by()
+    found: Any = days.order_by()
     found = found.values(**keys) if keys else found.annotate(everything=Value(1)).values("everything")
     rows = list(
         found.annotate(
@@ -285,7 +285,7 @@ def first_day(range_name: str, *, now: datetime) -> date:
 def series(owner_id: int, *, range_name: str, now: datetime) -> dict[str, Any]:
     """Volume by venue for the chart: one label per UTC day, or per week (from Monday) in long ranges.
 
-    Every period of the range is there; `complete` says of each whether its figures can be trusted, `why` what it lacks.
+    Every period of the range is there; `complete` says of each whether it can be trusted, `why` what it lacks.
     """
     today, first = now.astimezone(UTC).date(), first_day(range_name, now=now)
     granularity = "week" if RANGES[range_name] >= WEEKLY_FROM else "day"

@@ -47,7 +47,7 @@ def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = N
     if days is not None:
         first, last = start_of(min(days)), start_of(max(days) + timedelta(days=1))  # what the index is sorted by
         fills = fills.filter(executed_at__gte=first, executed_at__lt=last, day__in=days)
-    parts = (
+    parts: list[Any] = list(
         fills.order_by()
         .values("day", "symbol", "quote", "fee_asset")
         .annotate(
@@ -63,7 +63,6 @@ def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = N
             pnl=DecimalSum("realized_pnl"),
         )
     )
-    parts = list(parts)
     price = usd_prices({(part["day"], part[column]) for part in parts for column in ("quote", "fee_asset")})
     totals: dict[tuple[date, str], Totals] = defaultdict(Totals)
     for part in parts:

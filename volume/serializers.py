@@ -157,7 +157,7 @@ class AccountSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     venue = serializers.CharField()
     venue_name = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     account_ref = serializers.CharField()
     description = serializers.CharField()
     is_enabled = serializers.BooleanField()
@@ -209,7 +209,7 @@ class HeldRowSerializer(serializers.ModelSerializer[HeldRow]):
 
 class VenueFieldSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # hides Field's own, which a row has no use for
     help = serializers.CharField()
     is_secret = serializers.BooleanField()
     is_optional = serializers.BooleanField()

@@ -37,7 +37,7 @@ def refresh_due() -> None:
         due = ready.filter(free, venue=venue, due_at__lte=now).order_by("due_at")[: max(0, slots)]
         for pk in due.values_list("pk", flat=True):
             # What waits longer than this was overtaken by the next round.
-            refresh_credential.apply_async([pk], expires=settings.DISPATCH_SECONDS)
+            refresh_credential.apply_async((pk,), expires=settings.DISPATCH_SECONDS)
 
 
 @shared_task
@@ -68,7 +68,7 @@ def verify_due() -> None:
     long_ago = timezone.now() - VERIFY_EVERY
     stale = ExchangeCredential.objects.filter(Q(verified_at=None) | Q(verified_at__lt=long_ago), is_enabled=True)
     for pk in stale.exclude(health_state__in=STOPPED).values_list("pk", flat=True):
-        verify_credential.apply_async([pk], expires=3600)
+        verify_credential.apply_async((pk,), expires=3600)
 
 
 @shared_task

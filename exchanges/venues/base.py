@@ -1,4 +1,4 @@
-"""What a venue is to us, in plain Python: fills reported, pages read, errors told, and the class every venue fills in."""
+"""What a venue is to us, in plain Python: fills reported, pages read, errors told, and the class a venue fills in."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -180,6 +180,7 @@ class Identity:
     related: tuple[Related, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """Base of each venue's frozen dataclass of secrets. A field with repr=False is a secret.
 
@@ -194,7 +195,7 @@ class Credentials:
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """From a form or a JSON object. Raises CredentialsRejected for missing, unknown or malformed fields."""
-        known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+        known = {item.name: item for item in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             raise CredentialsRejected(
                 Reason.MALFORMED,
@@ -212,8 +213,10 @@ class Credentials:
 
 def credential_field(label: str, help_text: str, *, secret: bool = False, optional: bool = False) -> Any:
     """A field of a venue's Credentials, with the words its form shows."""
-    metadata = {"label": label, "help": help_text} | ({"optional": True} if optional else {})
-    return field(repr=not secret, metadata=metadata, **({"default": ""} if optional else {}))
+    metadata = {"label": label, "help": help_text} | ({"optional": "yes"} if optional else {})
+    if optional:
+        return field(repr=not secret, metadata=metadata, default="")
+    return field(repr=not secret, metadata=metadata)
 
 
 @dataclass(slots=True)
@@ -249,7 +252,7 @@ class Venue(ABC):
 
     @abstractmethod
     def parse_held(self, row: str) -> FillReport | Skipped | Held:
-        """A row that was held, read again with today's knowledge (and the venue's list of markets, where it needs one)."""
+        """A row that was held, read again with today's knowledge and, where it needs one, the list of markets."""
 
     @abstractmethod
     def close(self) -> None: ...

@@ -33,7 +33,7 @@ class Budget:
 
     def __init__(self, storage: Storage | None = None, *, share: float = 1.0) -> None:
         self._storage = storage or MemoryStorage()
-        self._limiter = MovingWindowRateLimiter(self._storage)  # type: ignore[arg-type]
+        self._limiter = MovingWindowRateLimiter(self._storage)
         self._share = share
 
     def _limit(self, documented: RateLimitItem) -> RateLimitItem:
@@ -131,9 +131,10 @@ class Door:
             reraise=True,
         )
         try:
-            return attempts(self._once, request, answer, toll, rows_cost)
+            decoded: T = attempts(self._once, request, answer, toll, rows_cost)
         except _Transient as fault:
             raise VenueUnavailable(f"{self.name} {fault}.", retry_in=fault.pause) from None
+        return decoded
 
     def _once(self, request: httpx.Request, answer: type[T], toll: Toll, rows_cost: Callable[[T], int] | None) -> T:
         while (wait := self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows)) > 0:

@@ -137,6 +137,9 @@ class SubAccount(msgspec.Struct, rename="camel"):
     sub_account_user: str
 
 
+SubAccounts: Any = list[SubAccount] | None  # null where there are none
+
+
 class Token(msgspec.Struct):
     name: str
     index: int
@@ -246,10 +249,9 @@ class Hyperliquid(Venue):
         raise PayloadError(f"Hyperliquid says this address is a {role.role!r}, which perpdash does not know yet.")
 
     def _sub_accounts(self) -> tuple[Related, ...]:
-        found = self.door.post(
-            "/info", {"type": "subAccounts", "user": self.address}, list[SubAccount] | None, toll=INFO_TOLL
-        )
-        return tuple(Related(label=sub.name, values={"address": sub.sub_account_user.lower()}) for sub in found or ())
+        question = {"type": "subAccounts", "user": self.address}
+        found = self.door.post("/info", question, SubAccounts, toll=INFO_TOLL) or []
+        return tuple(Related(label=sub.name, values={"address": sub.sub_account_user.lower()}) for sub in found)
 
     # --- Fills -------------------------------------------------------------------------------------------------------
 

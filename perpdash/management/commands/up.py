@@ -102,7 +102,7 @@ class Command(BaseCommand):
 
                 self.failed = True
                 self.stderr.write(f"The {name} ended: {type(fault).__name__}: {fault}")
-                reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+                reactor.callFromThread(reactor.stop)  # type: ignore[misc]
 
         threading.Thread(target=run, name=name, daemon=True).start()
 

@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from exchanges.forms import secrets_from_json
 from exchanges.venues import VENUES
 from exchanges.venues.base import VenueError
 from volume import holding
@@ -34,10 +35,8 @@ class Command(BaseCommand):
         if sys.stdin.isatty():
             self.stderr.write("Secrets as a JSON object, then Ctrl-D:")
         try:
-            values = json.load(sys.stdin)
-            if not isinstance(values, dict):
-                raise ValueError
-        except ValueError:  # the text is not repeated: it may hold a key
+            values = secrets_from_json(sys.stdin.read())
+        except ValueError:
             raise CommandError("Standard input is not a JSON object.") from None
         try:
             credential = holding.add(

@@ -106,9 +106,13 @@ class Command(BaseCommand):
         self, credential: ExchangeCredential, since: datetime | None, until: datetime | None, options: dict[str, Any]
     ) -> SyncRun:
         wanted = Wanted(
-            trigger=SyncRun.Trigger.COMMAND, since=since, until=until and min(until, timezone.now()), again=options["again"], gaps_too=True,
+            trigger=SyncRun.Trigger.COMMAND,
+            since=since,
+            until=until and min(until, timezone.now()),
+            again=options["again"],
+            gaps_too=True,
             patience=PATIENT,
-        )  # fmt: skip
+        )
         with tqdm(total=100, desc=str(credential), unit="%", disable=None, bar_format=BAR, file=self.stderr) as bar:
 
             def show(run: SyncRun, page: Page) -> None:

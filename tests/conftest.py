@@ -1,0 +1,39 @@
+"""What tests share: a clock that can be moved, and venues answered by their sandbox, in process."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import time_machine
+from django.apps import apps
+
+from exchanges.sandbox import Sandbox
+
+SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock() -> Iterator[SimpleNamespace]:
+    """NOW, standing still but for what is slept through. `clock.now()`, `clock.move(seconds)`."""
+    with time_machine.travel(NOW, tick=False) as traveller:
+        yield SimpleNamespace(now=lambda: datetime.now(UTC), move=traveller.shift)
+
+
+@pytest.fixture
+def sandbox(clock: SimpleNamespace) -> Iterator[Sandbox]:
+    """Every venue is its sandbox, under the test's clock, without rate limits; waiting moves the clock."""
+    app = apps.get_app_config("exchanges")
+    app.sandbox, app.sleep = Sandbox(clock.now, metered=False), clock.move
+    yield app.sandbox
+    app.sandbox, app.sleep = None, app.__class__.sleep
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real fills and documents, where this checkout has them beside it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs ../shared/data: the recorded fills are not part of the repository")
+    return SHARED_DATA
