@@ -74,6 +74,7 @@ class UsdSum(Aggregate):
     """The exact sum of a UsdField; 0 without rows. SQLite's own SUM would overflow beyond 92 billion dollars."""
 
     function = "SUM"
+    empty_result_set_value = Decimal(0)  # type: ignore[assignment]
 
     def __init__(self, expression: Any, **extra: Any) -> None:
         super().__init__(expression, output_field=UsdField(), **extra)
@@ -102,6 +103,7 @@ class DecimalSum(Aggregate):
     """The exact sum of an ExactDecimalField; 0 without rows."""
 
     function = "SUM"
+    empty_result_set_value = Decimal(0)  # type: ignore[assignment]
 
     def __init__(self, expression: Any, **extra: Any) -> None:
         super().__init__(expression, output_field=ExactDecimalField(), **extra)
@@ -140,22 +142,35 @@ class SecretError(Exception):
     """A stored secret that can't be read with this installation's SECRET_KEY and SALT_KEY."""
 
 
-class Secret(str):
-    """Text that does not show itself. `reveal()` is the only way out."""
+class Secret:
+    """Text that does not show itself. `reveal()` is the only way out.
 
-    __slots__ = ()
+    As read from the database it stays sealed until then: a wrong key spoils no list and no page, only the one moment
+    in which the text is needed, and what could not be read is written back as it was.
+    """
+
+    __slots__ = ("_text", "sealed")
+
+    def __init__(self, text: str = "", *, sealed: str | None = None) -> None:
+        self._text, self.sealed = text, sealed
+
+    def reveal(self) -> str:
+        """The text. Raises SecretError where this installation's keys can't open it."""
+        if self.sealed is None:
+            return self._text
+        try:
+            return cipher().decrypt(self.sealed.encode()).decode()
+        except InvalidToken:
+            raise SecretError(
+                "The secrets of this account can't be read with this installation's SECRET_KEY and SALT_KEY. "
+                "Start perpdash with the keys they were stored with, or add the account's key again."
+            ) from None
 
     def __repr__(self) -> str:
         return "Secret(***)"
 
     def __str__(self) -> str:
         return "***"
-
-    def __format__(self, _: str) -> str:
-        return "***"
-
-    def reveal(self) -> str:
-        return str.__add__(self, "")
 
 
 @functools.lru_cache(4)
@@ -178,25 +193,17 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
     """django-fernet-encrypted-fields without its traps.
 
     As shipped, a wrong key reads as ciphertext, one failed form validation makes the whole process read ciphertext,
-    and dumps hold the plain text. Here a wrong key raises, forms never decrypt, and dumps and lookups are refused.
+    and dumps hold the plain text. Here only Secret.reveal() decrypts, and raises; dumps and lookups are refused.
     """
 
     def get_prep_value(self, value: Any) -> str | None:
         if value is None:
             return None
-        text = value.reveal() if isinstance(value, Secret) else str(value)
-        return cipher().encrypt(text.encode()).decode()
+        secret = value if isinstance(value, Secret) else Secret(str(value))
+        return secret.sealed or cipher().encrypt(secret.reveal().encode()).decode()
 
     def from_db_value(self, value: str | None, *_: object) -> Secret | None:
-        if value is None:
-            return None
-        try:
-            return Secret(cipher().decrypt(value.encode()).decode())
-        except InvalidToken:
-            raise SecretError(
-                "The secrets of this account can't be read with this installation's SECRET_KEY and SALT_KEY. "
-                "Start perpdash with the keys they were stored with, or add the account's key again."
-            ) from None
+        return None if value is None else Secret(sealed=value)
 
     def to_python(self, value: Any) -> Secret | None:
         return value if value is None or isinstance(value, Secret) else Secret(value)

@@ -37,13 +37,6 @@ class HealthReport:
     at: datetime | None
 
 
-class CredentialManager(models.Manager["ExchangeCredential"]):
-    """Loads secrets only when they are asked for: a wrong key must spoil no list, and no page needs them."""
-
-    def get_queryset(self) -> models.QuerySet["ExchangeCredential"]:
-        return super().get_queryset().defer("secrets")
-
-
 class ExchangeCredential(models.Model):
     """One account of one owner at one venue, with what is needed to read it."""
 
@@ -75,10 +68,7 @@ class ExchangeCredential(models.Model):
     leased_until = models.DateTimeField(null=True, blank=True)
     lease = models.UUIDField(null=True, blank=True)
 
-    objects = CredentialManager()
-
     class Meta:
-        base_manager_name = "objects"
         constraints = [
             models.UniqueConstraint(
                 fields=["owner", "venue", "account_ref"],

@@ -16,20 +16,20 @@ env.read_env(BASE_DIR / ".env")  # what the process was started with wins over t
 
 # --- Where this installation lives -----------------------------------------------------------------------------------
 DEBUG = env.bool("DEBUG", default=False)
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+VAR_DIR = Path(env.str("VAR_DIR", default="") or BASE_DIR / "var").resolve()
 REDIS_URL = env.str("REDIS_URL", default="")
 EMBEDDED = not REDIS_URL  # one process tree: no broker, no cache server, in-process channel layer
 SANDBOX = env.bool("SANDBOX", default=False)  # every venue is answered in process by its sandbox
 
 # --- Keys ------------------------------------------------------------------------------------------------------------
 _kept = kept_keys(VAR_DIR) if DEBUG or EMBEDDED else {}
-SECRET_KEY = env.str("SECRET_KEY", default=_kept.get("SECRET_KEY", ""))
+SECRET_KEY = env.str("SECRET_KEY", default="") or _kept.get("SECRET_KEY", "")
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 # django-fernet-encrypted-fields wants a list; the newest comes first and is the one that encrypts.
-SALT_KEY = env.list("SALT_KEY", default=[_kept["SALT_KEY"]] if _kept else [])
+SALT_KEY = env.list("SALT_KEY", default=[]) or ([_kept["SALT_KEY"]] if _kept else [])
 
 # --- The web ---------------------------------------------------------------------------------------------------------
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[]) or ["127.0.0.1", "localhost", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 ROOT_URLCONF = "perpdash.urls"
 ASGI_APPLICATION = "perpdash.asgi.application"
@@ -118,7 +118,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # --- Data ------------------------------------------------------------------------------------------------------------
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'perpdash.sqlite3'}")}
+_database_url = env.str("DATABASE_URL", default="") or f"sqlite:///{VAR_DIR / 'perpdash.sqlite3'}"
+DATABASES = {"default": env.db_url_config(_database_url)}
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
@@ -180,10 +181,9 @@ VENUE_BUDGET_SHARE = env.float("VENUE_BUDGET_SHARE", default=1.0)  # lower it wh
 
 # --- Dollars ---------------------------------------------------------------------------------------------------------
 # Counted 1:1 as USD. Everything else is priced by day, or shown as not priced.
-DOLLARS = env.list(
-    "DOLLARS",
-    default=["USD", "USDC", "USDT", "USDT0", "USDH", "USDE", "USDB", "FDUSD", "DAI", "PYUSD", "TUSD", "USDP", "USDL"],
-)
+DOLLARS = env.list("DOLLARS", default=[]) or [
+    "USD", "USDC", "USDT", "USDT0", "USDH", "USDE", "USDB", "FDUSD", "DAI", "PYUSD", "TUSD", "USDP", "USDL",
+]  # fmt: skip
 
 # --- API -------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Count, F, Max, Q, Sum, Value
 from django.db.models.functions import Trunc
 
-from exchanges.fields import DecimalSum, UsdSum, plain
+from exchanges.fields import DecimalSum, UsdSum, plain, to_usd_places
 from exchanges.models import ExchangeCredential, Fill
 from exchanges.venues.base import EXACT, FORCED, Window
 from volume.completeness import Completeness, as_json
@@ -217,7 +217,8 @@ def _rolling(accounts: list[ExchangeCredential], since: datetime) -> dict[int, _
         .order_by().values("credential_id", "day", "quote")
         .annotate(
             count=Count("pk", filter=~Q(kind__in=FORCED)), all=Count("pk"),
-            ordinary=UsdSum("notional", filter=~Q(kind__in=FORCED)), forced=UsdSum("notional", filter=Q(kind__in=FORCED)),
+            ordinary=UsdSum("notional", filter=~Q(kind__in=FORCED)),
+            forced=UsdSum("notional", filter=Q(kind__in=FORCED)),
         )
     )  # fmt: skip
     prices = usd_prices({(part["day"], part["quote"]) for part in parts})
@@ -229,8 +230,8 @@ def _rolling(accounts: list[ExchangeCredential], since: datetime) -> dict[int, _
         if usd is None:
             total.not_priced += part["all"]
         else:
-            total.notional_usd += EXACT.multiply(part["ordinary"], usd)
-            total.forced_usd += EXACT.multiply(part["forced"], usd)
+            total.notional_usd += to_usd_places(EXACT.multiply(part["ordinary"], usd))
+            total.forced_usd += to_usd_places(EXACT.multiply(part["forced"], usd))
     return figures
 
 

@@ -12,7 +12,7 @@ import msgspec
 from limits import RateLimitItem
 from limits.storage import MemoryStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from exchanges.venues.base import PayloadError, Traffic, VenueUnavailable
 
@@ -123,7 +123,7 @@ class Door:
 
     def _ask(self, request: httpx.Request, answer: type[T], toll: Toll, rows_cost: Callable[[T], int] | None) -> T:
         attempts = Retrying(
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=self._is_enough,
             retry=retry_if_exception_type(_Transient),
             wait=self._pause_after,
             sleep=self._wait,
@@ -181,6 +181,9 @@ class Door:
         if isinstance(fault, _Transient) and fault.pause is not None:
             return fault.pause
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (state.attempt_number - 1))
+
+    def _is_enough(self, state: RetryCallState) -> bool:
+        return state.attempt_number >= ATTEMPTS or state.upcoming_sleep > self._patience
 
     def _wait(self, seconds: float) -> None:
         if seconds > self._patience:

@@ -44,6 +44,7 @@ from exchanges.venues.base import (
 from exchanges.venues.http import Budget, Door, Toll
 
 PAGE = 2000
+MAYBE_CUT = 500  # an answer this long may have been cut: the cap of the docs is 2000, that of some lists and years 500
 BUDGET: RateLimitItem = RateLimitItemPerMinute(1200, namespace="hyperliquid")
 TOLL = Toll(BUDGET, "hyperliquid/ip", entry=20, rows=PAGE // 20)
 ROLE_TOLL = Toll(BUDGET, "hyperliquid/ip", entry=60)
@@ -265,8 +266,8 @@ class Hyperliquid(Venue):
             walked += len(step.entries)
             if step.entries:
                 if oldest is None:
-                    # Only a full first page, or a long absence, can hide rows that are no longer kept.
-                    is_suspect = len(step.entries) >= PAGE or window.until - window.since > ABSENCE
+                    # Only after a long first page, or a long absence, can older rows be gone.
+                    is_suspect = len(step.entries) >= MAYBE_CUT or window.until - window.since > ABSENCE
                     nothing_before = is_suspect and not self._has_rows_before(stream.name, window)
                 oldest = min(oldest or step.entries[0], step.entries[0], key=lambda entry: entry.time)
                 _note_starts(starts, step.entries)
@@ -289,7 +290,7 @@ class Hyperliquid(Venue):
         """What Hyperliquid no longer has of a window before which it has nothing at all."""
         remedy = "A trade export or Hyperliquid's public archive holds older fills."
         if walked >= FULL_MEMORY[name]:
-            kept = "TWAP slices" if name == "twap" else "10,000 fills"
+            kept = f"{walked:,} TWAP slices" if name == "twap" else "10,000 fills"
             # Of the oldest millisecond itself a part may be gone.
             edge = from_ms(oldest.time + 1)
             why = f"Hyperliquid keeps an account's last {kept}: nothing before {edge:%Y-%m-%d %H:%M} UTC can be read."
@@ -323,13 +324,12 @@ class Hyperliquid(Venue):
         given: set[str] = set()  # what was already given of the millisecond where the next page begins
         while start <= end:
             entries, is_newest_first = self._ask(name, start, end)
-            is_full = len(entries) >= PAGE
             fresh = [entry for entry in entries if entry.key not in given]
-            if not fresh and not is_full:
+            if not fresh and len(entries) < PAGE:
                 return
-            backwards = is_full and is_newest_first  # the old end was cut off instead
+            backwards = is_newest_first and len(entries) >= MAYBE_CUT  # the old end was cut off instead
             edge = entries[0].time if backwards else entries[-1].time
-            is_stuck = is_full and not fresh
+            is_stuck = not fresh
             has_moved = edge != (end if backwards else start)
             if backwards:
                 done, end = Window(from_ms(edge + 1), from_ms(end + 1)), edge - is_stuck
