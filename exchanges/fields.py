@@ -25,6 +25,15 @@ def to_usd_places(value: Decimal) -> Decimal:
     return value.quantize(USD_STEP, context=EXACT)
 
 
+def as_units(amount: Decimal) -> int:
+    """Whole units of 1e-8, as money is stored. Raises ValueError for more than 8 decimals."""
+    units = amount.scaleb(USD_PLACES, EXACT)
+    whole = int(units)
+    if units != whole:
+        raise ValueError(f"{amount} has more than {USD_PLACES} decimals: round it first, in one place")
+    return whole
+
+
 def plain(value: Decimal) -> str:
     """Digits without exponent and without trailing zeros: what people and JSON get to see."""
     text = f"{value:f}"
@@ -45,12 +54,7 @@ class UsdField(models.BigIntegerField):  # type: ignore[type-arg]
 
     def get_prep_value(self, value: Any) -> int | None:
         amount = self.to_python(value)
-        if amount is None:
-            return None
-        scaled = amount.scaleb(USD_PLACES, EXACT)
-        if scaled != scaled.to_integral_value():
-            raise ValueError(f"{amount} has more than {USD_PLACES} decimals: round it first, in one place")
-        return int(scaled)
+        return None if amount is None else as_units(amount)
 
 
 class ExactDecimalField(models.Field):  # type: ignore[type-arg]

@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from django.db import connection
 from django.db.models import Q
 
-from exchanges.fields import to_usd_places
+from exchanges.fields import as_units, plain, to_usd_places
 from exchanges.ledger import Ledger
 from exchanges.models import ExchangeCredential, Fill, HeldRow
 from exchanges.venues.base import FillReport, Held, Missing, Page, Skipped, Stream, Window
@@ -171,15 +170,7 @@ COLUMNS = (
 
 def insert_fills(credential: ExchangeCredential, reports: Iterable[FillReport]) -> None:
     """Adds fills, leaving alone those that are there. The driver's bulk paths: Django's is five times slower."""
-    by_column: dict[str | None, Any] = {item.column: item for item in Fill._meta.concrete_fields}
-    fields = [by_column[name] for name in COLUMNS]
-    rows = [
-        tuple(
-            field.get_db_prep_save(value, connection)
-            for field, value in zip(fields, _values(credential.pk, report), strict=True)
-        )
-        for report in reports
-    ]
+    rows = [_row(credential.pk, report) for report in reports]
     if not rows:
         return
     table, names = Fill._meta.db_table, ", ".join(COLUMNS)
@@ -198,9 +189,23 @@ def insert_fills(credential: ExchangeCredential, reports: Iterable[FillReport]) 
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places}) {once}", rows)
 
 
-def _values(credential_id: int, report: FillReport) -> tuple[object, ...]:
+def _row(credential_id: int, report: FillReport) -> tuple[int | str | None, ...]:
+    """The report in the order of COLUMNS, as the database takes it."""
     return (
-        credential_id, report.fill_id, report.executed_at, report.executed_at.date(), report.symbol, report.base,
-        report.quote, report.side, report.liquidity, report.kind, report.price, report.qty,
-        to_usd_places(report.notional), report.fee, report.fee_asset, report.realized_pnl,
-    )  # fmt: skip
+        credential_id,
+        report.fill_id,
+        connection.ops.adapt_datetimefield_value(report.executed_at),
+        connection.ops.adapt_datefield_value(report.executed_at.date()),
+        report.symbol,
+        report.base,
+        report.quote,
+        str(report.side),
+        str(report.liquidity),
+        str(report.kind),
+        plain(report.price),
+        plain(report.qty),
+        as_units(to_usd_places(report.notional)),
+        plain(report.fee),
+        report.fee_asset,
+        None if report.realized_pnl is None else plain(report.realized_pnl),
+    )
