@@ -1,0 +1,42 @@
+// Whether a figure is complete, as templates/volume/_mark.html shows it.
+
+function make(tag, className, text = "") {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
+function build(mark, key) {
+  const complete = make("span", "mark-complete", "complete");
+  const lacking = make("button", "mark-lacking", "not complete");
+  lacking.type = "button";
+  const why = make("span", "why");
+  why.id = `why-${key}`;
+  why.popover = "auto";
+  why.role = "dialog";
+  why.ariaLabel = "Why this is not complete";
+  const list = make("span", "why-list");
+  list.role = "list";
+  why.append(make("strong", "", "Not complete"), list);
+  lacking.setAttribute("popovertarget", why.id);
+  mark.append(complete, lacking, why);
+}
+
+/** `why` holds the sentences; `key` tells marks of a page apart. */
+export function showMark(mark, complete, why, key) {
+  if (!mark.firstElementChild) build(mark, key);
+  mark.querySelector(".mark-complete").hidden = !complete;
+  mark.querySelector(".mark-lacking").hidden = complete;
+  const list = mark.querySelector(".why-list");
+  const sentences = why.length ? why : ["Some fills have no price in dollars."];
+  if (!complete && [...list.children].map((item) => item.textContent).join() !== sentences.join()) {
+    list.replaceChildren(
+      ...sentences.map((sentence) => {
+        const item = make("span", "", sentence);
+        item.role = "listitem";
+        return item;
+      }),
+    );
+  }
+}

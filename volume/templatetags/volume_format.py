@@ -1,0 +1,169 @@
+"""How figures, times and completeness are written on the pages. Decimals stay decimals up to the last digit shown."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlencode
+
+from django import template
+from django.utils import timezone
+
+from exchanges.fields import plain as plain_text
+from exchanges.venues.base import EXACT
+
+register = template.Library()
+
+CENT = Decimal("0.01")
+# What a stretch of an account's history is, worst first: the bar shows the worst of its streams.
+STRETCHES = ("gap", "unread", "stale", "out_of_reach")
+BAR_WIDTH = 1000
+
+
+@register.filter
+def usd(value: Decimal | str | int | None) -> str:
+    """Dollars to the cent, half-even: $1,234,567.89. Nothing for None."""
+    if value is None or value == "":
+        return ""
+    amount = _decimal(value).quantize(CENT, rounding=ROUND_HALF_EVEN, context=EXACT)
+    return f"{'−' if amount < 0 else ''}${abs(amount):,.2f}"
+
+
+@register.filter
+def plain(value: Decimal | str | None) -> str:
+    """Every digit, no exponent."""
+    return "" if value is None else plain_text(_decimal(value))
+
+
+@register.filter
+def share(part: Decimal | str | None, whole: Decimal | str | None) -> str:
+    """A part of a whole in per cent with one decimal; nothing where there is no whole."""
+    if part is None or whole is None or not _decimal(whole):
+        return ""
+    percent = EXACT.divide(_decimal(part) * 100, _decimal(whole))
+    if 0 < percent < Decimal("0.1"):
+        return "<0.1%"
+    return f"{percent.quantize(Decimal('0.1'), rounding=ROUND_HALF_EVEN, context=EXACT):f}%"
+
+
+@register.filter
+def total(rows: Iterable[Mapping[str, Any]], column: str) -> Decimal:
+    """The exact sum of one column."""
+    result = Decimal(0)
+    for row in rows:
+        result = EXACT.add(result, _decimal(row[column]))
+    return result
+
+
+@register.filter
+def count(value: int) -> str:
+    """12,345."""
+    return f"{value:,}"
+
+
+@register.filter
+def utc(value: datetime | str | None) -> str:
+    """2026-11-21 11:48 UTC."""
+    return f"{_moment(value):%Y-%m-%d %H:%M} UTC" if value else ""
+
+
+@register.filter
+def utc_day(value: datetime | date | str | None) -> str:
+    """21 Nov 2026, the UTC day."""
+    if not value:
+        return ""
+    day = _moment(value) if isinstance(value, datetime | str) else value
+    return f"{day.day} {day:%b %Y}"
+
+
+@register.filter
+def tone(account: Mapping[str, Any]) -> str:
+    """How an account is to be looked at: ok, note, warn, bad or off. Words beside it say why."""
+    if not account["is_enabled"]:
+        return "off"
+    if account["health"]["state"] in ("rejected", "unreadable", "puzzled"):
+        return "bad"
+    states = {lack["state"] for lack in account["lacks"]}
+    if account["health"]["state"] == "unavailable" or account["held"] or states & {"gap", "stale"}:
+        return "warn"
+    return "note" if states or account["health"]["state"] == "new" else "ok"
+
+
+@register.filter
+def main_lack(account: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Of what an account lacks, what reaches closest to now: it decides since when the account is complete."""
+    return max(account["lacks"], key=lambda lack: datetime.fromisoformat(lack["until"]), default=None)
+
+
+@register.filter
+def distinct(lacks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each sentence once: two streams of an account often lack the same."""
+    return list({(lack["why"], lack["remedy"]): lack for lack in lacks}.values())
+
+
+@register.filter
+def can_be_read(account: Mapping[str, Any]) -> bool:
+    """Whether asking again could fill some of what an account lacks."""
+    return any(lack["state"] in ("gap", "unread") for lack in account["lacks"])
+
+
+@register.filter
+def percent(progress: float) -> int:
+    """Whole per cent, 100 only at the end."""
+    return 100 if progress >= 1 else min(99, int(progress * 100))
+
+
+@register.filter
+def coverage_parts(account: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The bar of an account's history: neighbouring stretches with their state, place and width in thousandths."""
+    first, last = _moment(account["history_from"]), timezone.now()
+    lacks = [(_moment(lack["from"]), _moment(lack["until"]), lack["state"]) for lack in account["lacks"]]
+    cuts = {first, last} | {cut for since, until, _ in lacks for cut in (since, until) if first < cut < last}
+    parts: list[dict[str, Any]] = []
+    for since, until in pairwise(sorted(cuts)):
+        states = {state for lack_since, lack_until, state in lacks if lack_since < until and lack_until > since}
+        state = next((name for name in STRETCHES if name in states), "covered")
+        if parts and parts[-1]["state"] == state:
+            parts[-1]["until"] = until
+        else:
+            parts.append({"state": state, "since": since, "until": until})
+    for part in parts:
+        part["x"] = round((part["since"] - first) / (last - first) * BAR_WIDTH, 2)
+        part["width"] = round((part["until"] - part["since"]) / (last - first) * BAR_WIDTH, 2)
+    return parts
+
+
+@register.filter
+def periods(series: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chart as the rows of a table, newest first."""
+    rows = [
+        {"day": day, "amounts": list(amounts), "total": _sum(amounts), "complete": complete, "why": why}
+        for day, complete, why, *amounts in zip(
+            series["days"], series["complete"], series["why"],
+            *(venue["notional_usd"] for venue in series["venues"]), strict=True,
+        )
+    ]  # fmt: skip
+    return rows[::-1]
+
+
+@register.filter
+def add_query(related: Mapping[str, Any]) -> str:
+    """What the form of an account is filled with, as the query of an address."""
+    return urlencode({"label": related["label"], **related["values"]})
+
+
+def _sum(amounts: Iterable[str]) -> Decimal:
+    result = Decimal(0)
+    for amount in amounts:
+        result = EXACT.add(result, Decimal(amount))
+    return result
+
+
+def _decimal(value: Decimal | str | int) -> Decimal:
+    return value if isinstance(value, Decimal) else Decimal(value)
+
+
+def _moment(value: datetime | str) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
