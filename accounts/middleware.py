@@ -19,7 +19,7 @@ class WelcomeMiddleware:
         if not self.has_people:
             self.has_people = User.objects.exists()
         welcome = reverse("accounts:welcome")
-        free = request.path.startswith((welcome, f"/{settings.STATIC_URL.strip('/')}/", "/api/"))
+        free = request.path.startswith((welcome, f"/{settings.STATIC_URL.strip('/')}/", "/api/", "/health/"))
         if not self.has_people and not free:
             return redirect(welcome)
         return self.get_response(request)

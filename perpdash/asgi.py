@@ -3,6 +3,7 @@
 import os
 
 from django.core.asgi import get_asgi_application
+from django.urls import re_path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "perpdash.settings")
 django_application = get_asgi_application()  # before the imports below: they need the apps loaded
@@ -10,12 +11,13 @@ django_application = get_asgi_application()  # before the imports below: they ne
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-from perpdash.sockets import OwnOriginValidator  # noqa: E402
+from perpdash.sockets import OwnOriginValidator, nowhere  # noqa: E402
 from volume.urls import websocket_urlpatterns  # noqa: E402
 
+sockets = URLRouter([*websocket_urlpatterns, re_path("", nowhere)])  # type: ignore[arg-type]  # not a view
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        "websocket": OwnOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "websocket": OwnOriginValidator(AuthMiddlewareStack(sockets)),
     },
 )

@@ -31,12 +31,11 @@ class EmbeddedChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 
     async def receive(self, channel: str) -> Message:
         self._home = asyncio.get_running_loop()
-        queue = self._queue(channel)
         try:
-            return await queue.get()
-        finally:
-            if queue.empty() and not any(channel in members for members in self._groups.values()):
-                self._queues.pop(channel, None)
+            return await self._queue(channel).get()
+        except asyncio.CancelledError:  # its page was closed
+            self._queues.pop(channel, None)
+            raise
 
     async def new_channel(self, prefix: str = "embedded.") -> str:
         self._made += 1

@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,14 +17,11 @@ def kept_keys(folder: Path) -> dict[str, str]:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         keys = {"SECRET_KEY": secrets.token_urlsafe(50), "SALT_KEY": secrets.token_urlsafe(32)}
-        draft = folder / f"keys.{os.getpid()}.tmp"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        number, draft = tempfile.mkstemp(dir=folder, prefix="keys.")  # readable by its owner only
+        with os.fdopen(number, "w") as file:
             json.dump(keys, file)
-        try:
+        with suppress(FileExistsError):
             os.link(draft, path)  # of two processes that start at once, one wins and both read its keys
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        os.unlink(draft)
     kept: dict[str, str] = json.loads(path.read_text())
     return kept

@@ -9,7 +9,8 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.defaults import page_not_found
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -58,6 +59,14 @@ def api_error(exception: Exception, context: dict[str, Any]) -> Response | None:
         "error": {"code": code, "message": message, "details": details, "request_id": request_id.get()},
     }
     return response
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404 of an address nobody serves: the API's own shape below /api/, the page elsewhere."""
+    if request.path.startswith("/api/"):
+        error = {"code": "not_found", "message": "There is nothing at this address.", "details": {}}
+        return JsonResponse({"error": error | {"request_id": request_id.get()}}, status=404)
+    return page_not_found(request, exception)
 
 
 def _code(exception: Exception) -> str:

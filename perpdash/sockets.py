@@ -7,6 +7,12 @@ from channels.security.websocket import OriginValidator
 from django.conf import settings
 
 
+async def nowhere(scope: Any, receive: Any, send: Any) -> Any:
+    """A socket to an address nobody serves is closed, not a fault in the log."""
+    await receive()
+    await send({"type": "websocket.close", "code": 4404})
+
+
 class OwnOriginValidator(OriginValidator):  # type: ignore[misc]
     """Pages of our own hosts, and programs, which send no Origin and carry no browser's cookies along unasked."""
 

@@ -21,3 +21,5 @@ urlpatterns = [
     path("api/v1/", include((api, "api"))),
     path("admin/", admin.site.urls),
 ]
+
+handler404 = "perpdash.requests.not_found"
