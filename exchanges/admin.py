@@ -29,6 +29,7 @@ class FillAdmin(ReadOnlyAdmin):
         "fee_asset",
     ]  # fmt: skip
     list_filter = ["kind", "side", "liquidity", "credential"]
+    sortable_by = ["executed_at", "credential", "symbol", "notional"]  # decimals kept as text do not sort as numbers
     search_fields = ["symbol", "fill_id"]
     date_hierarchy = "executed_at"
     list_select_related = ["credential"]

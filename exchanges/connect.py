@@ -13,14 +13,14 @@ from exchanges.venues.base import Credentials, Venue
 from exchanges.venues.http import Budget
 
 PATIENT = 120.0  # seconds a person at a terminal is made to wait at once
+UNMETERED = 1e6  # of the documented budget: the sandbox in process has no limits
 BRIEF = 5.0  # seconds a worker sleeps before it turns to other accounts
 
 
 @cache
-def budget() -> Budget:
+def budget(share: float) -> Budget:
     """One for all venues of this process; shared by all processes where there is a Redis."""
-    storage = storage_from_string(settings.REDIS_URL or "memory://")
-    return Budget(storage, share=settings.VENUE_BUDGET_SHARE)  # type: ignore[arg-type]
+    return Budget(storage_from_string(settings.REDIS_URL or "memory://"), share=share)  # type: ignore[arg-type]
 
 
 def connect(credential: ExchangeCredential, *, patience: float = BRIEF) -> Venue:
@@ -34,7 +34,7 @@ def connect_with(venue: type[Venue], credentials: Credentials, *, patience: floa
     return venue(  # type: ignore[call-arg]
         credentials,
         base_url=settings.VENUE_URLS[venue.slug],
-        budget=Budget(share=1000) if app.sandbox else budget(),
+        budget=budget(UNMETERED if app.sandbox else settings.VENUE_BUDGET_SHARE),
         patience=patience,
         transport=app.sandbox.transport(venue.slug) if app.sandbox else None,
         sleep=app.sleep,

@@ -9,7 +9,7 @@ from exchanges.models import ExchangeCredential, Health
 from exchanges.venues.base import CredentialsRejected, Identity, PayloadError, Reason, VenueError, VenueUnavailable
 
 EXPIRY_WARNING = timedelta(days=14)
-FIRST_RETRY = timedelta(seconds=30)
+FIRST_RETRY = timedelta(minutes=1)
 LONGEST_RETRY = timedelta(minutes=15)
 # What an examination may change of a credential.
 FIELDS = [
@@ -21,7 +21,11 @@ FIELDS = [
 def examine(credential: ExchangeCredential, *, patience: float) -> Identity:
     """Asks the venue. Raises VenueError; a key that can trade, and is not allowed to, is a CredentialsRejected."""
     with connect(credential, patience=patience) as venue:
-        identity = venue.identify()
+        return judged(credential, venue.identify())
+
+
+def judged(credential: ExchangeCredential, identity: Identity) -> Identity:
+    """The identity, if a key of its powers may be kept; else raises CredentialsRejected."""
     if (identity.may_trade or identity.may_withdraw) and not credential.allows_trading_key:
         powers = " and ".join(["trade"] * identity.may_trade + ["withdraw"] * identity.may_withdraw)
         raise CredentialsRejected(
@@ -65,7 +69,7 @@ def note_success(credential: ExchangeCredential, *, now: datetime) -> None:
 def note_failure(credential: ExchangeCredential, fault: VenueError | SecretError, *, now: datetime) -> None:
     """What happened, whose turn it is, and when it is tried again; `due_at` moves with it."""
     credential.failures += 1
-    pause = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(credential.failures, 10))
+    pause = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(credential.failures - 1, 10))
     match fault:
         case CredentialsRejected():
             _report(credential, Health.REJECTED, str(fault), now)

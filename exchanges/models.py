@@ -131,10 +131,14 @@ class ExchangeCredential(models.Model):
         ExchangeCredential.objects.filter(pk=self.pk, lease=self.lease).update(lease=None, leased_until=None)
 
 
+# Below, every foreign key to a credential leads a unique constraint or an index already. An index of its own would cost
+# each insert, and mislead PostgreSQL into reading all of an account to find one of its rows.
+
+
 class Fill(models.Model):
     """One execution in a perpetual market. Facts only, written once."""
 
-    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="fills")
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="fills", db_index=False)
     fill_id = models.CharField(max_length=200)
     executed_at = models.DateTimeField()
     day = models.DateField()  # of executed_at in UTC
@@ -174,7 +178,7 @@ class Coverage(models.Model):
         GAP = "gap", "Could not be read, will be tried again"
         OUT_OF_REACH = "out_of_reach", "The venue no longer has it"
 
-    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="coverage")
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="coverage", db_index=False)
     stream = models.CharField(max_length=32)
     from_at = models.DateTimeField()
     until_at = models.DateTimeField()
@@ -198,7 +202,7 @@ class Coverage(models.Model):
 class HeldRow(models.Model):
     """A row of a venue that was not understood, raw. `reparse_held` tries again after an upgrade."""
 
-    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="held_rows")
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="held_rows", db_index=False)
     stream = models.CharField(max_length=32)
     digest = models.CharField(max_length=64)
     raw = models.TextField()
@@ -225,13 +229,14 @@ class SyncRun(models.Model):
     class Outcome(models.TextChoices):
         RUNNING = "running", "Running"
         COMPLETE = "complete", "Complete"
+        WAITING = "waiting", "Waits for the venue's rate limit"
         INCOMPLETE = "incomplete", "Finished with something missing"
         STOPPED = "stopped", "Stopped"
         UNAVAILABLE = "unavailable", "Venue unavailable"
         REJECTED = "rejected", "Key not accepted"
         FAILED = "failed", "Failed"
 
-    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="runs")
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="runs", db_index=False)
     trigger = models.CharField(max_length=16, choices=Trigger)
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -9,6 +9,7 @@ import pytest
 import time_machine
 from django.apps import apps
 
+from exchanges.connect import budget
 from exchanges.sandbox import Sandbox
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -27,6 +28,7 @@ def sandbox(clock: SimpleNamespace) -> Iterator[Sandbox]:
     """Every venue is its sandbox, under the test's clock, without rate limits; waiting moves the clock."""
     app = apps.get_app_config("exchanges")
     app.sandbox, app.sleep = Sandbox(clock.now, metered=False), clock.move
+    budget.cache_clear()
     yield app.sandbox
     app.sandbox, app.sleep = None, app.__class__.sleep
 

@@ -4,18 +4,22 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from exchanges.forms import CredentialForm
-from exchanges.models import ExchangeCredential
+from exchanges.models import ExchangeCredential, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
 from volume import holding, queries
 from volume.completeness import Completeness
 from volume.views import owner_of
+
+# Polls that brought nothing new would push everything worth reading off the page.
+QUIET = Q(trigger=SyncRun.Trigger.SCHEDULE, outcome=SyncRun.Outcome.COMPLETE, new=0, held=0)
 
 
 def accounts(request: HttpRequest) -> HttpResponse:
@@ -52,7 +56,7 @@ def add(request: HttpRequest, venue: str) -> HttpResponse:
         except VenueError as fault:
             form.add_error(None, f"{fault} Nothing was stored. Try again in a while.")
         else:
-            messages.success(request, f"{credential} is added. Its fills are being read; the newest come first.")
+            messages.success(request, f"{credential} is added. Its fills are being read.")
             return redirect("volume:account", pk=credential.pk)
     return render(request, "volume/add.html", {"form": form, "venue": VENUES[venue]})
 
@@ -63,7 +67,7 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "account": queries.account_json(credential, completeness),
         "venue": credential.venue_type,
-        "runs": credential.runs.all()[:15],
+        "runs": credential.runs.exclude(QUIET)[:15],
         "held_rows": credential.held_rows.all()[:20],
     }
     return render(request, "volume/account.html", context)
@@ -74,6 +78,9 @@ def act(request: HttpRequest, pk: int, action: str) -> HttpResponse:
     credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
     if action not in ACTIONS:
         raise Http404("There is no such action.")
+    if action in {"sync", "backfill"} and not credential.is_enabled:
+        messages.warning(request, f"{credential} is paused: resume it first.")
+        return redirect("volume:account", pk=pk)
     said = ACTIONS[action](credential, request)
     messages.success(request, said)
     return redirect("volume:accounts") if action == "delete" else redirect("volume:account", pk=pk)

@@ -34,17 +34,16 @@ class CredentialAdminForm(forms.ModelForm[ExchangeCredential]):
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
-        text, venue = values.get("new_secrets"), values.get("venue")
-        is_new = self.instance.pk is None
-        if not text and is_new:
+        text, venue = values.get("new_secrets"), values.get("venue") or self.instance.venue
+        if not text and self.instance._state.adding:
             self.add_error("new_secrets", "A new account needs its secrets.")
         if not text or venue not in VENUES:
             return values
+        self.instance.venue = venue
+        self.instance.allows_trading_key = values.get("allows_trading_key", False)
         try:
-            self.instance.set_secrets(VENUES[venue].credentials_type.parse(secrets_from_json(text)))
-            if is_new:
-                self.instance.venue, self.instance.allows_trading_key = venue, values.get("allows_trading_key", False)
-                doctor.note_identity(self.instance, doctor.examine(self.instance, patience=15), now=timezone.now())
+            credentials = VENUES[venue].credentials_type.parse(secrets_from_json(text))
+            holding.take_key(self.instance, credentials, now=timezone.now())
         except ValueError:
             self.add_error("new_secrets", "This is not a JSON object.")
         except (CredentialsRejected, VenueError) as fault:
@@ -92,8 +91,21 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
             return
         columns = [name for name in form.changed_data if name != "new_secrets"]
         if "new_secrets" in form.changed_data:
-            columns += ["secrets", "account_ref"]
+            columns += ["secrets", *doctor.FIELDS]
         obj.save(update_fields=columns)  # only what was changed here: a sync may be writing the rest
+        holding.ask_for_reading(obj, now=now)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What was read from an account goes with it, though none of it can be removed on its own."""
+        listed, counts, _, protected = super().get_deleted_objects(objs, request)
+        return listed, counts, set(), protected
+
+    def delete_model(self, request: HttpRequest, obj: ExchangeCredential) -> None:
+        holding.remove(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for credential in queryset:
+            holding.remove(credential)
 
     @admin.action(description="Verify the key")
     def verify_now(self, request: HttpRequest, queryset: Any) -> None:
@@ -124,6 +136,7 @@ class DailyVolumeAdmin(ReadOnlyAdmin):
     search_fields = ["symbol"]
     date_hierarchy = "day"
     list_select_related = ["credential"]
+    sortable_by = ["day", "credential", "symbol", "fills", "notional_usd"]
 
 
 @admin.register(AssetPrice)

@@ -15,6 +15,7 @@ from exchanges.models import Coverage, ExchangeCredential, HeldRow, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
 from volume import holding, queries
+from volume.pagination import Pagination
 from volume.rollup import start_of
 from volume.serializers import (
     BackfillSerializer,
@@ -27,6 +28,7 @@ from volume.serializers import (
     VenueSerializer,
     VolumeQuerySerializer,
     VolumeRowSerializer,
+    credential_ids,
 )
 
 
@@ -81,11 +83,17 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
         holding.reverify(credential, now=timezone.now())
         return Response(self.get_serializer(credential).data)
 
+    def _readable(self) -> ExchangeCredential:
+        credential = self.get_object()
+        if not credential.is_enabled:
+            raise ValidationError(f"{credential} is paused: resume it first (PATCH is_enabled).")
+        return credential
+
     @extend_schema(request=None, responses={202: CredentialSerializer})
     @action(detail=True, methods=["post"])
     def sync(self, request: Request, pk: str) -> Response:
         """Reads what is new, now."""
-        credential = self.get_object()
+        credential = self._readable()
         holding.ask_for_reading(credential, now=timezone.now())
         return Response(self.get_serializer(credential).data, status=status.HTTP_202_ACCEPTED)
 
@@ -93,7 +101,7 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
     @action(detail=True, methods=["post"])
     def backfill(self, request: Request, pk: str) -> Response:
         """Reads all that is missing back to `since` (two years if never said), gaps included."""
-        credential = self.get_object()
+        credential = self._readable()
         wanted = BackfillSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         now = timezone.now()
@@ -113,10 +121,19 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
         return Response(self.get_serializer(credential).data)
 
 
-class DailyViewSet(viewsets.GenericViewSet[Any]):
-    """Your volume per day, week or month, by any of day, venue, market, credential."""
+class _Computed(viewsets.ViewSet):
+    """Lists that are computed, not queried, and paginated like the others."""
 
-    serializer_class = VolumeRowSerializer
+    pagination_class = Pagination
+
+    def answer(self, request: Request, rows: list[dict[str, Any]]) -> Response:
+        paginator = self.pagination_class()
+        page = paginator.paginate_queryset(rows, request, view=self)
+        return paginator.get_paginated_response([queries.as_strings(row) for row in page or []])
+
+
+class DailyViewSet(_Computed):
+    """Your volume per day, week or month, by any of day, venue, market, credential."""
 
     @extend_schema(parameters=[DailyQuerySerializer], responses=VolumeRowSerializer(many=True))
     def list(self, request: Request) -> Response:
@@ -127,19 +144,17 @@ class DailyViewSet(viewsets.GenericViewSet[Any]):
             query.as_filter(_owner(request)), by=values["group_by"], granularity=values["granularity"],
             now=timezone.now(),
         )  # fmt: skip
-        return _paginated(self, rows)
+        return self.answer(request, rows)
 
 
-class MarketViewSet(viewsets.GenericViewSet[Any]):
+class MarketViewSet(_Computed):
     """Your volume by venue and market, largest first."""
-
-    serializer_class = VolumeRowSerializer
 
     @extend_schema(parameters=[VolumeQuerySerializer], responses=VolumeRowSerializer(many=True))
     def list(self, request: Request) -> Response:
         query = VolumeQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        return _paginated(self, queries.markets(query.as_filter(_owner(request)), now=timezone.now()))
+        return self.answer(request, queries.markets(query.as_filter(_owner(request)), now=timezone.now()))
 
 
 class SummaryViewSet(viewsets.ViewSet):
@@ -158,9 +173,11 @@ class _OfMyAccounts(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.G
     def get_queryset(self) -> Any:
         rows = self.model.objects.filter(credential__owner_id=self.request.user.pk)
         if wanted := self.request.query_params.get("credential"):
-            if not wanted.isdecimal():
-                raise ValidationError({"credential": ["The number of a credential."]})
-            rows = rows.filter(credential_id=int(wanted))
+            try:
+                (number,) = credential_ids(wanted)
+            except (ValueError, ValidationError):
+                raise ValidationError({"credential": ["The number of a credential."]}) from None
+            rows = rows.filter(credential_id=number)
         return rows
 
 
@@ -197,15 +214,12 @@ class HeldRowViewSet(_OfMyAccounts):
         return super().list(request, *args, **kwargs)
 
 
-class VenueViewSet(viewsets.GenericViewSet[Any]):
+class VenueViewSet(_Computed):
     """The venues perpdash can read, and what each needs from you."""
-
-    serializer_class = VenueSerializer
-    lookup_field = "venue"
 
     @extend_schema(responses=VenueSerializer(many=True))
     def list(self, request: Request) -> Response:
-        return _paginated(self, [_venue_json(slug) for slug in VENUES])
+        return self.answer(request, [_venue_json(slug) for slug in VENUES])
 
 
 def _venue_json(slug: str) -> dict[str, Any]:
@@ -226,9 +240,3 @@ def _venue_json(slug: str) -> dict[str, Any]:
         "key_steps": list(venue.key_steps),
         "memory_note": venue.memory_note,
     }
-
-
-def _paginated(view: viewsets.GenericViewSet[Any], rows: list[dict[str, Any]]) -> Response:
-    page = view.paginate_queryset(rows)
-    shown = [queries.as_strings(row) for row in (rows if page is None else page)]
-    return view.get_paginated_response(shown)

@@ -84,33 +84,27 @@ class Completeness:
         return start if credential.fresh_at and start < credential.fresh_at else None
 
     def progress(self, pk: int) -> float:
-        """The share of the wanted time that is settled: covered, or known to be out of reach."""
+        """The share of the wanted time, over all streams, that is settled: covered, or known to be out of reach."""
         credential = self.credentials[pk]
-        wanted = Window(credential.history_from, self.now)
-        unread = [lack.window for lack in self.lacks[pk] if lack.state == "unread"]
-        read = sum((part.until - part.since for part in subtract(wanted, unread)), timedelta())
-        return read / (wanted.until - wanted.since)
+        wanted = (self.now - credential.history_from) * len(credential.venue_type.streams)
+        unread = (lack.window for lack in self.lacks[pk] if lack.state == "unread")
+        return 1 - sum((window.until - window.since for window in unread), timedelta()) / wanted
 
     def _lacks(self, credential: ExchangeCredential, rows: list[Coverage]) -> Iterable[Lack]:
         account = str(credential)
-        fresh_until = credential.fresh_at or credential.history_from
         is_fresh = credential.fresh_at is not None and self.now - credential.fresh_at <= STALE_AFTER
         if credential.fresh_at and not is_fresh:
-            why = f"not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
+            why = f"Not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
             yield Lack(credential.pk, account, Window(credential.fresh_at, self.now), "stale", why, "Sync now.")
         for row in rows:
             if row.state != State.COVERED:
                 window = Window(row.from_at, row.until_at)
                 yield Lack(credential.pk, account, window, row.state, row.reason, row.remedy)
         known = [Window(row.from_at, row.until_at) for row in rows]
-        for window in subtract(Window(credential.history_from, max(fresh_until, credential.history_from)), known):
+        # What came after the last reading is a matter of freshness, not of gaps.
+        end = credential.fresh_at or (known[-1].until if known else self.now)
+        for window in subtract(Window(credential.history_from, max(end, credential.history_from)), known):
             yield Lack(credential.pk, account, window, "unread", _unread(window), "Backfill reads it.")
-        if not credential.fresh_at:
-            window = Window(credential.history_from, self.now)
-            for left in subtract(window, known):
-                yield Lack(
-                    credential.pk, account, left, "unread", _unread(left), "It is read as soon as a worker is free."
-                )
 
 
 def _unread(window: Window) -> str:

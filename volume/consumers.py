@@ -27,6 +27,10 @@ class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         if hasattr(self, "owner_id"):
             await self.channel_layer.group_discard(group_of(self.owner_id), self.channel_name)
 
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **_: Any) -> None:
+        if text_data:  # what is no text is not ours: neither answered nor a reason to fall over
+            await super().receive(text_data=text_data)
+
     async def receive_json(self, content: Any, **_: Any) -> None:
         if isinstance(content, dict) and content.get("type") == "ping":
             await self.send_json({"type": "pong"})
@@ -39,4 +43,4 @@ class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         try:
             return await super().decode_json(text_data)
         except ValueError:
-            return None  # not ours: neither answered nor a reason to fall over
+            return None

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 
 from exchanges import doctor
 from exchanges.models import STOPPED, ExchangeCredential, SyncRun, history_start
-from exchanges.venues.base import Credentials
+from exchanges.venues.base import Credentials, CredentialsRejected, Reason
 from volume import live
 from volume.tasks import refresh_credential
 
@@ -56,6 +56,20 @@ def add(
     ask_for_reading(credential, now=now)
     live.push(credential.owner_id)
     return credential
+
+
+def take_key(credential: ExchangeCredential, credentials: Credentials, *, now: datetime) -> None:
+    """Puts a (new) key into the account, once the venue has taken it. Saving is the caller's.
+
+    Raises VenueError; among it CredentialsRejected for the key of another account, whose fills would be mixed in.
+    """
+    known = credential.account_ref
+    credential.set_secrets(credentials)
+    doctor.note_identity(credential, doctor.examine(credential, patience=15), now=now)
+    if known and credential.account_ref != known:
+        raise CredentialsRejected(
+            Reason.WRONG_KEY, f"This key is of another account ({credential.account_ref}). Add that one on its own."
+        )
 
 
 def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: bool = False) -> None:

@@ -13,7 +13,7 @@ class DailyVolume(models.Model):
     realized profit are of all fills.
     """
 
-    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="days")
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="days", db_index=False)
     day = models.DateField()
     symbol = models.CharField("market", max_length=64)
     fills = models.PositiveIntegerField(default=0)

@@ -15,7 +15,7 @@ from exchanges.connect import BRIEF, connect
 from exchanges.fields import SecretError
 from exchanges.ledger import Ledger
 from exchanges.models import Coverage, ExchangeCredential, SyncRun
-from exchanges.venues.base import CredentialsRejected, Held, Page, Traffic, Venue, VenueError, Window
+from exchanges.venues.base import BudgetSpent, CredentialsRejected, Held, Page, Traffic, Venue, VenueError, Window
 from volume import live
 from volume.rollup import rebuild_days
 
@@ -100,9 +100,15 @@ def _read(
     try:
         with connect(credential, patience=wanted.patience) as venue:
             try:
+                if credential.verified_at is None:  # it was stored without asking
+                    doctor.note_identity(credential, doctor.judged(credential, venue.identify()), now=clock())
+                    credential.save(update_fields=doctor.FIELDS)
                 _read_steps(credential, venue, run, wanted, clock, on_page)
             finally:
                 _count_traffic(run, venue.traffic)
+    except BudgetSpent as fault:
+        credential.due_at = clock() + timedelta(seconds=fault.retry_in or 0)
+        _finish(run, Outcome.WAITING, f"{fault} The rest is read then.", clock())
     except (VenueError, SecretError) as fault:
         doctor.note_failure(credential, fault, now=clock())
         healed_by_user = isinstance(fault, CredentialsRejected | SecretError)
@@ -126,7 +132,9 @@ def _read_steps(
 ) -> None:
     deadline = clock() + timedelta(seconds=wanted.seconds) if wanted.seconds is not None else None
     pushed = 0.0
+    asked_from = run.until
     for step in _steps(credential, wanted, run):
+        asked_from = min(asked_from, step.window.since)
         for page in venue.fetch_fills(step.stream, step.window):
             with transaction.atomic():
                 # Also the fence: a worker that lost its lease must not write beside its successor.
@@ -143,7 +151,9 @@ def _read_steps(
             sync.settle(credential, step, now=clock())
         if deadline and clock() >= deadline:
             credential.due_at = clock()  # most likely there is more
-            return
+            break
+    if wanted.trigger == SyncRun.Trigger.SCHEDULE:
+        run.since = asked_from  # a poll speaks of what it asked for, not of all that was ever wanted
 
 
 def _steps(credential: ExchangeCredential, wanted: Wanted, run: SyncRun) -> Iterator[sync.Step]:

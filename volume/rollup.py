@@ -99,7 +99,7 @@ def rebuild_all(credential: ExchangeCredential) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A day whose stored figure is not what its fills come to."""
+    """A stored figure that is not what the fills come to; None is a day that is not there."""
 
     day: date
     symbol: str
@@ -113,7 +113,10 @@ def differences(credential: ExchangeCredential) -> list[Difference]:
     computed = compute_days(credential)
     found = []
     for row in DailyVolume.objects.filter(credential=credential).iterator():
-        should_be = computed.pop((row.day, row.symbol), Totals())
+        should_be = computed.pop((row.day, row.symbol), None)
+        if should_be is None:
+            found.append(Difference(row.day, row.symbol, "notional_usd", row.notional_usd, None))
+            continue
         for column, value in asdict(should_be).items():
             if getattr(row, column) != value:
                 found.append(Difference(row.day, row.symbol, column, getattr(row, column), value))

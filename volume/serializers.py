@@ -10,6 +10,14 @@ from exchanges.venues.base import CredentialsRejected
 from volume.queries import GRANULARITIES, KEYS, Filter
 
 
+def credential_ids(text: str) -> tuple[int, ...]:
+    """Numbers of credentials, separated by commas."""
+    numbers = [item.strip() for item in text.split(",") if item.strip()]
+    if not all(number.isascii() and number.isdecimal() and len(number) < 19 for number in numbers):
+        raise serializers.ValidationError("Numbers of credentials, separated by commas.")
+    return tuple(map(int, numbers))
+
+
 class HealthSerializer(serializers.Serializer[Any]):
     state = serializers.CharField()
     text = serializers.CharField()
@@ -78,10 +86,7 @@ class VolumeQuerySerializer(serializers.Serializer[Any]):
         return tuple(filter(None, value.split(",")))
 
     def validate_credential(self, value: str) -> tuple[int, ...]:
-        try:
-            return tuple(int(item) for item in value.split(",") if item)
-        except ValueError:
-            raise serializers.ValidationError("Numbers of credentials, separated by commas.") from None
+        return credential_ids(value)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if attrs.get("since") and attrs.get("until") and attrs["since"] >= attrs["until"]:

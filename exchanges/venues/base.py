@@ -148,6 +148,10 @@ class VenueUnavailable(VenueError):
         self.retry_in = retry_in
 
 
+class BudgetSpent(VenueUnavailable):
+    """Nothing is wrong: what the venue lets us ask is used up, by accounts of ours or because it said so."""
+
+
 class CredentialsRejected(VenueError):
     """The user heals."""
 
@@ -231,6 +235,7 @@ class Traffic:
 class Venue(ABC):
     """One account at one venue, open for reading. Close it after use (it is a context manager)."""
 
+    do_not_call_in_templates: ClassVar[bool] = True  # pages name the class; Django would try to make one
     slug: ClassVar[str]
     name: ClassVar[str]
     credentials_type: ClassVar[type[Credentials]]

@@ -14,7 +14,7 @@ from limits.storage import MemoryStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from exchanges.venues.base import PayloadError, Traffic, VenueUnavailable
+from exchanges.venues.base import BudgetSpent, PayloadError, Traffic, VenueUnavailable
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 ATTEMPTS = 5
@@ -82,8 +82,8 @@ class _Transient(Exception):
 class Door:
     """Asks one venue, politely and as often as it takes.
 
-    `patience` is the longest single wait, in seconds, that is slept through here; what needs longer is raised as
-    VenueUnavailable with `retry_in`, so that a worker can do something else meanwhile.
+    `patience` is the longest single wait, in seconds, that is slept through here; what needs longer is raised with
+    `retry_in`, so that a worker can do something else meanwhile.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Door:
 
     def _wait(self, seconds: float) -> None:
         if seconds > self._patience:
-            raise VenueUnavailable(f"{self.name} lets us ask again in {ceil(seconds)} s.", retry_in=seconds)
+            raise BudgetSpent(f"{self.name} lets us ask again in {ceil(seconds)} s.", retry_in=seconds)
         self.traffic.waited_seconds += seconds
         self._sleep(seconds)
 

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 from django.utils import timezone
 
+from exchanges.fields import Secret
 from exchanges.models import ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.sandbox import Sandbox
 from exchanges.sandbox.base import to_ms
@@ -162,7 +163,7 @@ def test_an_account_the_venue_does_not_take_is_refused(run, ada, sandbox, values
 
 def test_the_same_account_is_not_added_twice(run, ada, sandbox):
     add(run)
-    with pytest.raises(CommandError, match="This account is here already, as “Main”. Nothing was stored."):
+    with pytest.raises(CommandError, match=r"This account is here already, as “Main”\. Nothing was stored\."):
         add(run)
     assert ExchangeCredential.objects.count() == 1
 
@@ -175,7 +176,7 @@ def test_a_venue_that_is_down_adds_nothing(run, ada, sandbox):
 
 
 def test_an_unknown_venue_or_owner_is_told_so(run, ada):
-    with pytest.raises(CommandError, match="does not know the venue 'mtgox'. It knows: hyperliquid"):
+    with pytest.raises(CommandError, match=r"does not know the venue 'mtgox'\. It knows: hyperliquid"):
         add(run, venue="mtgox")
     with pytest.raises(CommandError, match="There is nobody named 'eve'"):
         add(run, "--owner", "eve")
@@ -280,20 +281,20 @@ def test_a_venue_that_is_down_ends_with_5(run, account, sandbox):
 
 def test_one_account_in_trouble_does_not_keep_the_others(run, account, sandbox):
     factories.credential(label="Broken", secrets={"address": DEMO_EMPTY})
-    ExchangeCredential.objects.filter(label="Broken").update(secrets="not a token")
+    ExchangeCredential.objects.filter(label="Broken").update(secrets=Secret(sealed="not a token"))
     code, out, _ = run("backfill", "--json")
     assert code == 4
     assert sorted(item["outcome"] for item in lines(out)) == ["complete", "rejected"]
     assert account.fills.exists()
 
 
-def test_a_backfill_stopped_by_hand_keeps_what_it_read(run, sandbox):
-    bot = factories.credential(secrets={"address": DEMO_BOT})
+def test_a_backfill_stopped_by_hand_keeps_what_it_read(run, account, sandbox):
+    sandbox.hyperliquid.page = 50
     venue, asked = sandbox.hyperliquid, []
 
     def impatient(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        if len(asked) == 4:
+        if len(asked) == 7:
             raise KeyboardInterrupt
         return venue(request)
 
@@ -301,14 +302,14 @@ def test_a_backfill_stopped_by_hand_keeps_what_it_read(run, sandbox):
     code, _, err = run("backfill", "--json")
     assert code == 130
     assert "All that was read is kept" in err
-    kept = bot.fills.count()
+    kept = account.fills.count()
     assert kept > 0
     assert SyncRun.objects.get().outcome == "stopped"
-    bot.refresh_from_db()
-    assert bot.lease is None
-    code, _, _ = run("backfill", "--json")
-    assert code == 3
-    assert bot.fills.count() == bot.fills.values("fill_id").distinct().count() > kept
+    account.refresh_from_db()
+    assert account.lease is None
+    assert run("backfill")[0] == 0
+    truth = sandbox.hyperliquid.truth(DEMO_TRADER, days_ago(30))
+    assert account.fills.count() == sum(day.fills + day.forced_fills for day in truth.values()) > kept
 
 
 def test_only_the_accounts_asked_for_are_read(run, account, sandbox):
@@ -337,7 +338,7 @@ def test_a_stopped_backfill_goes_on_when_asked(run, account):
 def test_a_paused_account_is_left_out_and_told_when_named(run, account):
     ExchangeCredential.objects.update(is_enabled=False)
     assert run("backfill", "--json")[:2] == (0, "")
-    with pytest.raises(CommandError, match="Paused: Hyperliquid · Main. Resume it first."):
+    with pytest.raises(CommandError, match=r"Paused: Hyperliquid · Main\. Resume it first\."):
         run("backfill", "--credential", account.pk)
 
 
@@ -500,7 +501,7 @@ def test_a_figure_that_was_changed_is_found_and_repaired(run, filled):
     first, last = out.splitlines()
     assert first.startswith(f"{filled} (#{filled.pk}) {day.day} BTC: notional_usd is ")
     assert f"the fills say {honest}" in first
-    assert last == "1 difference. manage.py rebuild_volume puts it right."
+    assert last.startswith("1 difference. manage.py rebuild_volume")
     assert run("rebuild_volume")[0] == 0
     assert run("check_volume")[0] == 0
     assert everything() == before
@@ -514,7 +515,7 @@ def test_a_day_that_is_missing_or_invented_is_found_and_repaired(run, filled):
     code, out, _ = run("check_volume")
     assert code == 1
     assert f"{gone.day} BTC: notional_usd is missing" in out
-    assert "2020-01-01 LUNA: notional_usd is 5, the fills say 0" in out
+    assert "2020-01-01 LUNA: notional_usd is 5" in out
     run("rebuild_volume")
     assert run("check_volume")[0] == 0
     assert everything() == before
@@ -580,7 +581,7 @@ def test_a_held_row_that_is_no_perpetual_goes_without_a_fill(run, account):
 def test_one_account_that_cannot_be_opened_does_not_keep_the_others(run, account):
     row = FILL | {"time": to_ms(timezone.now()) - 1000}
     broken = factories.credential(label="Broken", venue="hyperliquid", secrets={"address": DEMO_EMPTY})
-    ExchangeCredential.objects.filter(pk=broken.pk).update(secrets="not a token")
+    ExchangeCredential.objects.filter(pk=broken.pk).update(secrets=Secret(sealed="not a token"))
     hold(broken, row)
     hold(account, row)
     run("reparse_held")

@@ -177,6 +177,18 @@ def test_a_429_without_retry_after_leaves_the_rest_to_the_next_reading(clock: An
     assert totals(credential) == truth(sandbox, hyperliquid.DEMO_TRADER)
 
 
+def test_a_budget_used_up_by_others_is_no_trouble_of_the_venue(clock: Any, sandbox: Sandbox) -> None:
+    credential = factories.credential()
+    sandbox.hyperliquid.rate_limit(times=1)
+    read(credential, clock)
+    other = factories.credential(label="Other", secrets={"address": hyperliquid.DEMO_SUB})
+    run = read(other, clock)
+    other.refresh_from_db()
+    assert (run.outcome, run.requests) == (Outcome.WAITING, 0)
+    assert other.health.state == Health.NEW
+    assert clock.now() < other.due_at <= clock.now() + timedelta(seconds=11)
+
+
 def test_a_422_is_told_as_ours_to_mend_and_is_not_hammered(clock: Any, sandbox: Sandbox) -> None:
     credential = factories.credential()
     sandbox.hyperliquid.fail(status=422, body=b"Failed to deserialize the JSON body into the target type")

@@ -25,6 +25,7 @@ COMPLETE, INCOMPLETE, REJECTED, UNAVAILABLE, STOPPED_BY_HAND = 0, 3, 4, 5, 130
 EXIT = {
     SyncRun.Outcome.COMPLETE: COMPLETE,
     SyncRun.Outcome.INCOMPLETE: INCOMPLETE,
+    SyncRun.Outcome.WAITING: UNAVAILABLE,
     SyncRun.Outcome.STOPPED: INCOMPLETE,
     SyncRun.Outcome.FAILED: INCOMPLETE,
     SyncRun.Outcome.REJECTED: REJECTED,
@@ -76,7 +77,8 @@ class Command(BaseCommand):
                 credential.save(update_fields=["is_backfilling"])
                 runs.append(self._read(credential, since, until, options))
         except KeyboardInterrupt:
-            self._report(runs, options, now)
+            stopped = SyncRun.objects.filter(outcome=SyncRun.Outcome.STOPPED, started_at__gte=now).first()
+            self._report([*runs, stopped] if stopped else runs, options, now)
             self.stderr.write("Stopped. All that was read is kept; the same command goes on from there.")
             raise SystemExit(STOPPED_BY_HAND) from None
         self._report(runs, options, now)

@@ -18,9 +18,11 @@ class Command(BaseCommand):
                 found += 1
                 self.stdout.write(
                     f"{credential} (#{credential.pk}) {item.day} {item.symbol}: {item.column} is "
-                    f"{'missing' if item.stored is None else item.stored}, the fills say {item.computed}"
+                    f"{'missing' if item.stored is None else item.stored}, the fills say "
+                    f"{'there is no such day' if item.computed is None else item.computed}"
                 )
         if found:
-            self.stdout.write(f"{found} differences. manage.py rebuild_volume puts them right.")
+            count = "1 difference" if found == 1 else f"{found} differences"
+            self.stdout.write(f"{count}. manage.py rebuild_volume puts them right.")
             raise SystemExit(1)
         self.stdout.write("Every day agrees with its fills.")

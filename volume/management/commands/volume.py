@@ -29,6 +29,12 @@ class Command(BaseCommand):
         keys = tuple(filter(None, options["by"].split(",")))
         if unknown := [key for key in keys if key not in KEYS]:
             raise CommandError(f"Can't group by {', '.join(unknown)}: only by {', '.join(KEYS)}.")
+        if len(set(keys)) != len(keys):
+            raise CommandError("A key of --by is named twice.")
+        since = day(options["since"]) if options["since"] else None
+        until = day(options["until"]) if options["until"] else None
+        if since and until and since >= until:
+            raise CommandError("--until must be after --since: the range is empty.")
         if unknown := [venue for venue in options["venue"] if venue not in VENUES]:
             raise CommandError(f"perpdash does not know {', '.join(unknown)}. It knows: {', '.join(VENUES)}.")
         owner_id = None
@@ -38,8 +44,8 @@ class Command(BaseCommand):
                 raise CommandError(f"There is nobody named {options['owner']!r}.")
         wanted = Filter(
             owner_id=owner_id,
-            since=day(options["since"]) if options["since"] else None,
-            until=day(options["until"]) if options["until"] else None,
+            since=since,
+            until=until,
             venues=tuple(options["venue"]),
         )
         rows = [as_strings(row) for row in volume(wanted, by=keys, now=timezone.now())]

@@ -1,0 +1,174 @@
+"""The socket of an open page: who gets in, what it is sent, and that it is never another's."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.test import Client
+from django.utils import timezone
+
+from exchanges.models import ExchangeCredential
+from exchanges.sandbox.hyperliquid import DEMO_TRADER
+from perpdash.asgi import application
+from tests import factories
+from volume import live
+from volume.refresh import refresh
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+in_thread = database_sync_to_async
+FILL = {
+    "coin": "BTC", "px": "84000.5", "sz": "0.01", "side": "B", "startPosition": "0.0", "dir": "Open Long",
+    "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 7, "crossed": True, "fee": "0.37", "feeToken": "USDC",
+}  # fmt: skip
+
+
+@pytest.fixture
+def account(sandbox: Any) -> ExchangeCredential:
+    return factories.credential(owner=factories.user("ada"), history_from=timezone.now() - timedelta(hours=20))
+
+
+@pytest.fixture
+def trade(sandbox: Any, clock: Any) -> Callable[[], None]:
+    """The account fills one more order."""
+    rows: list[dict[str, Any]] = []
+
+    def one_more() -> None:
+        clock.move(1)
+        rows.append(FILL | {"time": int(clock.now().timestamp()) * 1000 - 100, "tid": len(rows) + 1})
+        sandbox.hyperliquid.add(DEMO_TRADER, rows=rows)
+
+    return one_more
+
+
+def cookies(owner: Any) -> list[tuple[bytes, bytes]]:
+    client = Client()
+    client.force_login(owner)
+    return [(b"cookie", f"sessionid={client.cookies['sessionid'].value}".encode())]
+
+
+@asynccontextmanager
+async def opened(headers: list[tuple[bytes, bytes]]) -> AsyncIterator[WebsocketCommunicator]:
+    socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
+    accepted, _ = await socket.connect()
+    assert accepted
+    yield socket
+    await socket.disconnect()
+
+
+@pytest.fixture
+def ada(account: ExchangeCredential) -> list[tuple[bytes, bytes]]:
+    return cookies(account.owner)
+
+
+@pytest.fixture
+def eve(account: ExchangeCredential) -> list[tuple[bytes, bytes]]:
+    return cookies(factories.user("eve"))
+
+
+@pytest.mark.parametrize("headers", [[], [(b"cookie", b"sessionid=forged")]])
+async def test_a_stranger_is_turned_away_with_4401(headers):
+    socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
+    await socket.connect()
+    assert await socket.receive_output() == {"type": "websocket.close", "code": 4401}
+
+
+async def test_a_stranger_is_sent_nothing_before_the_door_closes(account):
+    socket = WebsocketCommunicator(application, "/ws/volume/")
+    await socket.connect()
+    await in_thread(live.push)(account.owner_id)
+    assert (await socket.receive_output())["type"] == "websocket.close"
+    assert await socket.receive_nothing(timeout=0.05)
+
+
+async def test_a_page_of_another_site_may_not_open_the_socket(ada):
+    headers = [*ada, (b"origin", b"https://evil.example")]
+    socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
+    accepted, _ = await socket.connect()
+    assert not accepted
+
+
+async def test_our_own_page_may_open_the_socket(ada):
+    async with opened([*ada, (b"origin", b"http://localhost:8000")]) as socket:
+        assert (await socket.receive_json_from())["type"] == "summary"
+
+
+async def test_the_summary_comes_on_connect_and_is_the_apis(account, ada):
+    async with opened(ada) as socket:
+        sent = await socket.receive_json_from()
+    client = Client()
+    await in_thread(client.force_login)(account.owner)
+    answer = await in_thread(client.get)("/api/v1/volume/summary/")
+    assert sent == answer.json()
+    assert [shown["id"] for shown in sent["accounts"]] == [account.pk]
+
+
+async def test_a_push_brings_the_summary_again(account, ada):
+    async with opened(ada) as socket:
+        first = await socket.receive_json_from()
+        await in_thread(live.push)(account.owner_id)
+        assert await socket.receive_json_from() == first
+
+
+async def test_new_fills_reach_the_open_page(account, ada, trade):
+    async with opened(ada) as socket:
+        assert (await socket.receive_json_from())["totals"]["24h"]["notional_usd"] == "0"
+        for expected in ("840.005", "1680.01"):
+            trade()
+            await in_thread(refresh)(account, now=timezone.now())
+            totals = set()
+            while not await socket.receive_nothing(timeout=0.05):
+                totals.add((await socket.receive_json_from())["totals"]["24h"]["notional_usd"])
+            assert expected in totals
+
+
+async def test_every_open_page_of_an_owner_is_told(account, ada):
+    async with opened(ada) as one, opened(ada) as other:
+        await one.receive_json_from()
+        await other.receive_json_from()
+        await in_thread(live.push)(account.owner_id)
+        assert await one.receive_json_from() == await other.receive_json_from()
+
+
+async def test_another_owners_change_is_not_sent(account, ada, eve, trade):
+    async with opened(eve) as socket:
+        assert (await socket.receive_json_from())["accounts"] == []
+        await in_thread(trade)()
+        await in_thread(refresh)(account, now=timezone.now())
+        assert await socket.receive_nothing(timeout=0.1)
+
+
+async def test_a_closed_page_is_forgotten(account, ada):
+    async with opened(ada) as gone:
+        await gone.receive_json_from()
+    await in_thread(live.push)(account.owner_id)
+    async with opened(ada) as socket:
+        await socket.receive_json_from()
+        assert await socket.receive_nothing(timeout=0.05)
+
+
+async def test_a_ping_is_answered(ada):
+    async with opened(ada) as socket:
+        await socket.receive_json_from()
+        await socket.send_json_to({"type": "ping"})
+        assert await socket.receive_json_from() == {"type": "pong"}
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *({"text": text} for text in ("", "{", "[]", "7", "null", '{"type": "summary.changed"}', '{"type": ["ping"]}')),
+        {"bytes": b"\x00\xff"},
+    ],
+    ids=str,
+)
+async def test_junk_is_ignored(ada, junk):
+    async with opened(ada) as socket:
+        await socket.receive_json_from()
+        await socket.send_input({"type": "websocket.receive"} | junk)
+        await socket.send_json_to({"type": "ping"})
+        assert await socket.receive_json_from() == {"type": "pong"}

@@ -1,0 +1,316 @@
+"""What beat hands out, to whom, and that work nobody picked up is forgotten rather than piled up."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery.worker.request import Request
+from django.conf import settings
+from django.utils import timezone
+from kombu import Message
+
+from exchanges.models import ExchangeCredential, SyncRun
+from exchanges.sandbox import Sandbox
+from exchanges.sandbox.base import to_ms
+from exchanges.sandbox.hyperliquid import DEMO_AGENT, DEMO_EMPTY
+from perpdash.celery import app
+from tests import factories
+from volume import holding, tasks
+
+pytestmark = pytest.mark.django_db
+
+FILL = {
+    "coin": "BTC", "px": "84000.5", "sz": "0.01", "side": "B", "startPosition": "0.0", "dir": "Open Long",
+    "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 7, "crossed": True, "fee": "0.37", "feeToken": "USDC",
+    "tid": 99,
+}  # fmt: skip
+QUEUE = app.conf.task_default_queue
+
+
+@pytest.fixture(autouse=True)
+def queue(clock: Any, sandbox: Sandbox) -> Iterator[None]:
+    """The embedded broker, empty."""
+    with app.connection_for_write() as connection:
+        connection.SimpleQueue(QUEUE).clear()
+        yield
+        connection.SimpleQueue(QUEUE).clear()
+
+
+def waiting() -> list[Message]:
+    """Takes every message that waits for a worker."""
+    found = []
+    with app.connection_for_read() as connection:
+        while (message := connection.default_channel.basic_get(QUEUE, no_ack=True)) is not None:
+            found.append(message)
+    return found
+
+
+def handed_out(name: str = "refresh_credential") -> list[int]:
+    """The accounts that wait for this task, first come first."""
+    messages = waiting()
+    assert {message.headers["task"] for message in messages} <= {f"volume.tasks.{name}"}
+    return [message.decode()[0][0] for message in messages]
+
+
+def account(number: int, *, due: float = 0, **fields: Any) -> ExchangeCredential:
+    """An account that was due so many seconds ago."""
+    address = f"0x{number:040x}"
+    due_at = timezone.now() - timedelta(seconds=due)
+    return factories.credential(label=str(number), secrets={"address": address}, due_at=due_at, **fields)
+
+
+# --- refresh_due -----------------------------------------------------------------------------------------------------
+
+
+def test_a_venue_gets_no_more_than_its_workers_and_the_longest_due_come_first():
+    due = [account(number, due=number) for number in range(1, 6)]
+    tasks.refresh_due()
+    assert handed_out() == [due[4].pk, due[3].pk]
+    assert tasks.WORKERS_PER_VENUE == 2
+
+
+def test_workers_that_are_busy_with_a_venue_are_counted():
+    busy = account(1, due=9, leased_until=timezone.now() + timedelta(seconds=30))
+    free = [account(number, due=number) for number in range(2, 5)]
+    tasks.refresh_due()
+    assert handed_out() == [free[-1].pk]
+    ExchangeCredential.objects.exclude(pk=busy.pk).filter(pk=free[0].pk).update(leased_until=busy.leased_until)
+    tasks.refresh_due()
+    assert handed_out() == []
+
+
+def test_the_lease_of_a_worker_that_is_gone_holds_nothing_up(clock):
+    left = account(1, leased_until=timezone.now() + timedelta(seconds=settings.LEASE_SECONDS))
+    tasks.refresh_due()
+    assert handed_out() == []
+    clock.move(settings.LEASE_SECONDS)
+    tasks.refresh_due()
+    assert handed_out() == [left.pk]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"is_enabled": False},
+        {"health_state": "rejected"},
+        {"health_state": "unreadable"},
+        {"due": -1},
+    ],
+    ids=["paused", "rejected", "unreadable", "not due"],
+)
+def test_an_account_with_nothing_to_do_is_passed_over(fields):
+    account(1, **fields)
+    other = account(2)
+    tasks.refresh_due()
+    assert handed_out() == [other.pk]
+
+
+@pytest.mark.parametrize("state", ["new", "works", "unavailable", "puzzled"])
+def test_an_account_that_time_may_heal_is_tried_again(state):
+    stored = account(1, health_state=state)
+    tasks.refresh_due()
+    assert handed_out() == [stored.pk]
+
+
+def test_a_venue_perpdash_no_longer_knows_does_not_keep_the_others():
+    account(1)
+    ExchangeCredential.objects.update(venue="mtgox")
+    other = account(2)
+    tasks.refresh_due()
+    assert other.pk in handed_out()
+
+
+def test_no_account_means_no_work():
+    tasks.refresh_due()
+    assert waiting() == []
+
+
+def test_what_is_handed_out_is_worth_nothing_once_the_next_round_is_there(clock):
+    account(1)
+    tasks.refresh_due()
+    (message,) = waiting()
+    request = Request(message, app=app, task=tasks.refresh_credential)
+    assert request.expires == clock.now() + timedelta(seconds=settings.DISPATCH_SECONDS)
+    assert not request.maybe_expire()
+
+
+def test_hours_without_a_worker_leave_no_work_behind(clock):
+    for number in range(1, 4):
+        account(number)
+    for _ in range(20):
+        tasks.refresh_due()
+        clock.move(settings.DISPATCH_SECONDS)
+    clock.move(3600)
+    left = waiting()
+    assert left
+    requests = [Request(message, app=app, task=tasks.refresh_credential) for message in left]
+    assert all(request.maybe_expire() for request in requests)
+
+
+def test_everything_beat_sends_expires_by_the_time_it_is_sent_again():
+    for entry in settings.CELERY_BEAT_SCHEDULE.values():
+        assert entry["task"] in app.tasks
+        assert 0 < entry["options"]["expires"] <= entry["schedule"]
+
+
+# --- refresh_credential ----------------------------------------------------------------------------------------------
+
+
+def test_an_account_is_read_and_due_again(sandbox):
+    stored = account(1)
+    sandbox.hyperliquid.add(stored.account_ref, rows=[FILL | {"time": to_ms(timezone.now()) - 1000}])
+    tasks.refresh_credential(stored.pk)
+    run = SyncRun.objects.get()
+    assert (run.credential, run.trigger, run.outcome) == (stored, "schedule", "complete")
+    stored.refresh_from_db()
+    assert stored.fills.count() == run.new == 1
+    assert stored.due_at > timezone.now()
+    assert stored.lease is None
+
+
+def test_an_account_that_was_removed_is_left_alone():
+    stored = account(1)
+    number = stored.pk
+    stored.delete()
+    tasks.refresh_credential(number)
+    tasks.verify_credential(number)
+    assert not SyncRun.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"is_enabled": False}, {"leased_until": timedelta(seconds=30)}], ids=["paused", "leased"]
+)
+def test_an_account_that_is_not_to_be_read_now_is_left_alone(sandbox, fields):
+    if "leased_until" in fields:
+        fields = {"leased_until": timezone.now() + fields["leased_until"]}
+    stored = account(1, **fields)
+    before = ExchangeCredential.objects.values("leased_until", "due_at", "health_state").get()
+    tasks.refresh_credential(stored.pk)
+    assert not SyncRun.objects.exists()
+    assert not sandbox.hyperliquid.requests
+    assert ExchangeCredential.objects.values("leased_until", "due_at", "health_state").get() == before
+
+
+def test_a_venue_that_is_down_delays_its_account_and_raises_nothing(sandbox):
+    sandbox.hyperliquid.time_out(times=None)
+    stored = account(1)
+    tasks.refresh_credential(stored.pk)
+    stored.refresh_from_db()
+    assert stored.health_state == "unavailable"
+    assert stored.due_at > timezone.now()
+    tasks.refresh_due()
+    assert handed_out() == []
+
+
+def test_who_asked_for_a_reading_is_noted():
+    stored = account(1)
+    tasks.refresh_credential(stored.pk, trigger="user", gaps_too=True)
+    assert SyncRun.objects.get().trigger == "user"
+
+
+def test_a_reading_that_is_asked_for_reaches_a_worker_after_the_commit(django_capture_on_commit_callbacks):
+    stored = account(1, due=-60)
+    with django_capture_on_commit_callbacks(execute=True):
+        holding.ask_for_reading(stored, now=timezone.now(), backfill=True)
+        assert waiting() == []
+    (message,) = waiting()
+    (number,), options, _ = message.decode()
+    assert (number, options) == (stored.pk, {"trigger": "user", "gaps_too": True})
+    assert message.headers["expires"]
+
+
+# --- verify ----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_not_looked_at_for_a_day_are_handed_out():
+    now = timezone.now()
+    never = account(1)
+    stale = account(2, verified_at=now - timedelta(days=1, seconds=1))
+    account(3, verified_at=now - timedelta(hours=23))
+    account(4, is_enabled=False)
+    account(5, health_state="rejected")
+    tasks.verify_due()
+    assert sorted(handed_out("verify_credential")) == [never.pk, stale.pk]
+
+
+def test_a_key_is_looked_at_and_the_finding_noted(clock):
+    agent = factories.credential(secrets={"address": DEMO_AGENT})
+    works = factories.credential(label="Empty", secrets={"address": DEMO_EMPTY})
+    for stored in (agent, works):
+        tasks.verify_credential(stored.pk)
+        stored.refresh_from_db()
+    assert (agent.health_state, agent.verified_at) == ("rejected", None)
+    assert (works.health_state, works.verified_at) == ("works", clock.now())
+
+
+def test_a_look_at_the_key_does_not_undo_what_a_neighbour_saved(sandbox):
+    stored = account(1)
+    ask = sandbox.venues["hyperliquid"]
+
+    def renamed_meanwhile(request: Any) -> Any:
+        ExchangeCredential.objects.update(label="Renamed", is_enabled=False)
+        return ask(request)
+
+    sandbox.venues["hyperliquid"] = renamed_meanwhile
+    tasks.verify_credential(stored.pk)
+    stored.refresh_from_db()
+    assert (stored.label, stored.is_enabled) == ("Renamed", False)
+
+
+# --- forget_old_runs -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored() -> ExchangeCredential:
+    return account(1)
+
+
+def run(credential: ExchangeCredential, age: timedelta, **fields: Any) -> SyncRun:
+    at = timezone.now() - age
+    return SyncRun.objects.create(
+        credential=credential,
+        started_at=at,
+        since=at,
+        until=at,
+        **{"trigger": "schedule", "outcome": "complete"} | fields,
+    )
+
+
+@pytest.mark.parametrize(
+    ("days", "fields", "is_kept"),
+    [
+        (1.9, {}, True),
+        (2.1, {}, False),
+        (2.1, {"new": 1}, True),
+        (2.1, {"held": 1}, True),
+        (2.1, {"outcome": "incomplete"}, True),
+        (2.1, {"outcome": "unavailable"}, True),
+        (179, {"new": 1}, True),
+        (181, {"new": 1}, False),
+        (181, {"outcome": "rejected"}, False),
+    ],
+)
+def test_quiet_runs_go_after_two_days_and_all_after_half_a_year(stored, days, fields, is_kept):
+    run(stored, timedelta(days=days), **fields)
+    tasks.forget_old_runs()
+    assert SyncRun.objects.exists() == is_kept
+
+
+def test_a_run_whose_worker_was_killed_is_told_to_have_stopped(stored):
+    lost = run(stored, timedelta(hours=2), outcome="running")
+    recent = run(stored, timedelta(minutes=30), outcome="running")
+    tasks.forget_old_runs()
+    lost.refresh_from_db()
+    recent.refresh_from_db()
+    assert (lost.outcome, lost.ended_at) == ("stopped", lost.started_at)
+    assert lost.message.startswith("The worker was ended in the middle.")
+    assert recent.outcome == "running"
+
+
+def test_a_run_that_goes_on_is_left_running(stored):
+    ExchangeCredential.objects.update(leased_until=timezone.now() + timedelta(seconds=30))
+    long = run(stored, timedelta(hours=5), outcome="running")
+    tasks.forget_old_runs()
+    long.refresh_from_db()
+    assert long.outcome == "running"
