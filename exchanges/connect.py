@@ -1,5 +1,6 @@
 """From a stored credential to an open venue: hosts, budgets and, where this installation says so, the sandbox."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import cast
 
@@ -9,7 +10,7 @@ from limits.storage import storage_from_string
 
 from exchanges.apps import ExchangesConfig
 from exchanges.models import ExchangeCredential
-from exchanges.venues.base import Credentials, Venue
+from exchanges.venues.base import Venue
 from exchanges.venues.http import Budget
 
 PATIENT = 120.0  # seconds a person at a terminal is made to wait at once
@@ -23,19 +24,28 @@ def budget(share: float) -> Budget:
     return Budget(storage_from_string(settings.REDIS_URL or "memory://"), share=share)  # type: ignore[arg-type]
 
 
-def connect(credential: ExchangeCredential, *, patience: float = BRIEF) -> Venue:
-    """Raises SecretError where the stored secrets can't be read. Close the venue after use."""
-    return connect_with(credential.venue_type, credential.open_secrets(), patience=patience)
+def connect(
+    credential: ExchangeCredential,
+    *,
+    patience: float = BRIEF,
+    before_sleep: Callable[[float], None] = lambda seconds: None,
+) -> Venue:
+    """An open venue; close it after use. Raises SecretError where the stored secrets can't be read.
 
-
-def connect_with(venue: type[Venue], credentials: Credentials, *, patience: float = BRIEF) -> Venue:
-    """The same for credentials that are not stored (yet)."""
+    `before_sleep` is told each wait, in seconds, before it is slept.
+    """
+    venue = credential.venue_type
     app = cast(ExchangesConfig, apps.get_app_config("exchanges"))
+
+    def sleep(seconds: float) -> None:
+        before_sleep(seconds)
+        app.sleep(seconds)
+
     return venue(  # type: ignore[call-arg]
-        credentials,
+        credential.open_secrets(),
         base_url=settings.VENUE_URLS[venue.slug],
         budget=budget(UNMETERED if app.sandbox else settings.VENUE_BUDGET_SHARE),
         patience=patience,
         transport=app.sandbox.transport(venue.slug) if app.sandbox else None,
-        sleep=app.sleep,
+        sleep=sleep,
     )

@@ -14,7 +14,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from perpdash.sockets import OwnOriginValidator, nowhere  # noqa: E402
 from volume.urls import websocket_urlpatterns  # noqa: E402
 
-sockets = URLRouter([*websocket_urlpatterns, re_path("", nowhere)])  # type: ignore[arg-type]  # not a view
+sockets = URLRouter([*websocket_urlpatterns, re_path("", nowhere)])
 application = ProtocolTypeRouter(
     {
         "http": django_application,

@@ -77,11 +77,16 @@ class Completeness:
         return Verdict(not why, tuple(dict.fromkeys(why)))
 
     def complete_from(self, pk: int) -> datetime | None:
-        """Since when nothing is missing up to the last reading; None where the newest part itself is missing."""
+        """The first UTC day since which nothing is missing up to the last reading; None where even that day lacks some.
+
+        Days are what people read: one of which only a part was read is not complete.
+        """
         credential = self.credentials[pk]
         older = [lack.window.until for lack in self.lacks[pk] if lack.state != "stale"]
         start = max([credential.history_from, *older])
-        return start if credential.fresh_at and start < credential.fresh_at else None
+        midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+        day = midnight if midnight == start else midnight + timedelta(days=1)
+        return day if credential.fresh_at and day < credential.fresh_at else None
 
     def progress(self, pk: int) -> float:
         """The share of the wanted time, over all streams, that is settled: covered, or known to be out of reach."""

@@ -97,8 +97,12 @@ def _read(
 ) -> None:
     now = clock()
     credential.due_at = now + credential.venue_type.poll_every
+
+    def hold_on(seconds: float) -> None:
+        credential.keep(now=clock() + timedelta(seconds=seconds))  # a long wait must not lose the lease
+
     try:
-        with connect(credential, patience=wanted.patience) as venue:
+        with connect(credential, patience=wanted.patience, before_sleep=hold_on) as venue:
             try:
                 if credential.verified_at is None:  # it was stored without asking
                     doctor.note_identity(credential, doctor.judged(credential, venue.identify()), now=clock())
