@@ -14,14 +14,19 @@ from exchanges.venues.base import Venue
 from exchanges.venues.http import Budget
 
 PATIENT = 120.0  # seconds a person at a terminal is made to wait at once
-UNMETERED = 1e6  # of the documented budget: the sandbox in process has no limits
+UNMETERED = 1e6  # times the documented budget
 BRIEF = 5.0  # seconds a worker sleeps before it turns to other accounts
 
 
 @cache
-def budget(share: float) -> Budget:
-    """One for all venues of this process; shared by all processes where there is a Redis."""
-    return Budget(storage_from_string(settings.REDIS_URL or "memory://"), share=share)  # type: ignore[arg-type]
+def budget(*, is_sandbox: bool) -> Budget:
+    """One for all venues of this process; shared by all processes where there is a Redis.
+
+    The sandbox in process has no limits to share.
+    """
+    storage = "memory://" if is_sandbox else settings.REDIS_URL or "memory://"
+    share = UNMETERED if is_sandbox else settings.VENUE_BUDGET_SHARE
+    return Budget(storage_from_string(storage), share=share)  # type: ignore[arg-type]
 
 
 def connect(
@@ -44,7 +49,7 @@ def connect(
     return venue(  # type: ignore[call-arg]
         credential.open_secrets(),
         base_url=settings.VENUE_URLS[venue.slug],
-        budget=budget(UNMETERED if app.sandbox else settings.VENUE_BUDGET_SHARE),
+        budget=budget(is_sandbox=app.sandbox is not None),
         patience=patience,
         transport=app.sandbox.transport(venue.slug) if app.sandbox else None,
         sleep=sleep,
