@@ -1,6 +1,8 @@
 """Every address of the site."""
 
 from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
+from django.templatetags.static import static
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -14,7 +16,10 @@ api: list[URLPattern | URLResolver] = [
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="api:schema"), name="docs"),
 ]
 
+favicon = login_not_required(RedirectView.as_view(url=static("img/mark.svg")))
+
 urlpatterns = [
+    path("favicon.ico", favicon),
     path("", include("volume.urls")),
     path("", include("accounts.urls")),
     path("api/", RedirectView.as_view(pattern_name="api:root")),

@@ -11,6 +11,8 @@ from exchanges.venues.base import Credentials, CredentialsRejected, Reason
 from volume import live
 from volume.tasks import refresh_credential
 
+AT_THE_PAGE = 3.0  # seconds somebody in front of a page is made to wait at once
+
 
 class AlreadyAdded(Exception):
     """The owner has this account of this venue."""
@@ -30,7 +32,7 @@ def add(
     now: datetime,
     verify: bool = True,
     allow_trading_key: bool = False,
-    patience: float = 15.0,
+    patience: float = AT_THE_PAGE,
 ) -> ExchangeCredential:
     """Verifies and stores an account; its first reading is due at once.
 
@@ -65,7 +67,7 @@ def take_key(credential: ExchangeCredential, credentials: Credentials, *, now: d
     """
     known = credential.account_ref
     credential.set_secrets(credentials)
-    doctor.note_identity(credential, doctor.examine(credential, patience=15), now=now)
+    doctor.note_identity(credential, doctor.examine(credential, patience=AT_THE_PAGE), now=now)
     if known and credential.account_ref != known:
         raise CredentialsRejected(
             Reason.WRONG_KEY, f"This key is of another account ({credential.account_ref}). Add that one on its own."
@@ -111,7 +113,7 @@ def resume(credential: ExchangeCredential, *, now: datetime) -> None:
     ask_for_reading(credential, now=now)
 
 
-def reverify(credential: ExchangeCredential, *, now: datetime, patience: float = 15.0) -> bool:
+def reverify(credential: ExchangeCredential, *, now: datetime, patience: float = AT_THE_PAGE) -> bool:
     """Asks the venue about the key now. One that works again is read again at once."""
     was_stopped = credential.health_state in STOPPED
     works = doctor.verify(credential, now=now, patience=patience)
