@@ -155,7 +155,7 @@ def test_an_idle_socket_stays_open_on_redis(stack: dict[str, str]) -> None:
 
 def fill(at: datetime) -> dict[str, Any]:
     return {
-        "coin": "BTC", "px": "50000", "sz": "2", "side": "B", "time": int(at.timestamp() * 1000), "startPosition": "0.0",
-        "dir": "Open Long", "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 1, "crossed": True, "fee": "45",
+        "coin": "BTC", "px": "50000", "sz": "2", "side": "B", "time": int(at.timestamp() * 1000),
+        "startPosition": "0.0", "dir": "Open Long", "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 1, "crossed": True, "fee": "45",
         "feeToken": "USDC", "tid": 1,
     }  # fmt: skip
