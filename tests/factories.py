@@ -1,12 +1,15 @@
 """Rows for tests, made the way the product makes them."""
 
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from exchanges.models import ExchangeCredential, history_start
-from exchanges.sandbox import hyperliquid
+from exchanges.sandbox import Sandbox, hyperliquid
+from exchanges.sandbox.base import to_ms
 from exchanges.venues import VENUES
 
 PASSWORD = "correct horse battery staple"
@@ -30,3 +33,28 @@ def credential(
     made.set_secrets(VENUES[venue].credentials_type.parse(secrets or {"address": hyperliquid.DEMO_TRADER}))
     made.save()
     return made
+
+
+def hyperliquid_row(at: datetime, **changes: Any) -> dict[str, Any]:
+    """A taker's buy of 2 BTC at 50,000, as Hyperliquid sends it."""
+    return {
+        "coin": "BTC", "px": "50000", "sz": "2", "side": "B", "time": to_ms(at), "startPosition": "0.0",
+        "dir": "Open Long", "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 1, "crossed": True, "fee": "45",
+        "feeToken": "USDC", "tid": 1, "twapId": None,
+    } | changes  # fmt: skip
+
+
+@cache
+def _recent_rows(address: str, since: datetime, now: datetime) -> dict[str, list[Any]]:
+    venue = hyperliquid.Hyperliquid(lambda: now)
+    lists = {"rows": venue.rows(address), "twap": venue.twap_rows(address)}
+    return {name: [row for row in rows if hyperliquid.time_of(row) >= to_ms(since)] for name, rows in lists.items()}
+
+
+def shorten(sandbox: Sandbox, *, days: int, now: datetime) -> Sandbox:
+    """Leaves the demo's trader and sub-account only their last days: enough for most tests, and quick."""
+    for address in (hyperliquid.DEMO_TRADER, hyperliquid.DEMO_SUB):
+        known = sandbox.hyperliquid.accounts[address]
+        recent = _recent_rows(address, now - timedelta(days=days), now)
+        sandbox.hyperliquid.add(address, **recent, role=known.role, of=known.of, name=known.name)
+    return sandbox

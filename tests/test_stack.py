@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 
 from exchanges.sandbox.hyperliquid import Hyperliquid
 from exchanges.sandbox.server import serve
+from tests import factories
 
 pytestmark = pytest.mark.stack
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,7 +133,7 @@ def test_beat_worker_and_web_read_an_account_and_tell_an_open_socket_of_a_new_fi
     with connect(address, additional_headers={"Cookie": f"sessionid={stack['session']}"}) as page:
         assert json.loads(page.recv(timeout=10))["totals"]["24h"]["notional_usd"] == "0"
         at = datetime.now(UTC) - timedelta(seconds=1)
-        venue[0].add(ME, rows=[fill(at)])
+        venue[0].add(ME, rows=[factories.hyperliquid_row(at)])
         told = until(lambda: json.loads(page.recv(timeout=40))["totals"]["24h"]["notional_usd"] == "100000")
         assert told
 
@@ -151,11 +152,3 @@ def test_an_idle_socket_stays_open_on_redis(stack: dict[str, str]) -> None:
         page.send('{"type": "ping"}')
         while json.loads(page.recv(timeout=5))["type"] != "pong":
             pass
-
-
-def fill(at: datetime) -> dict[str, Any]:
-    return {
-        "coin": "BTC", "px": "50000", "sz": "2", "side": "B", "time": int(at.timestamp() * 1000),
-        "startPosition": "0.0", "dir": "Open Long", "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 1, "crossed": True, "fee": "45",
-        "feeToken": "USDC", "tid": 1,
-    }  # fmt: skip

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from io import StringIO
 from typing import Any
 
@@ -17,10 +16,10 @@ from django.utils import timezone
 from accounts.models import ApiToken
 from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.sandbox import Sandbox
-from exchanges.sandbox.base import to_ms
-from exchanges.sandbox.hyperliquid import DEMO_AGENT, DEMO_EMPTY, DEMO_SUB, DEMO_TRADER, Hyperliquid, time_of
+from exchanges.sandbox.hyperliquid import DEMO_AGENT, DEMO_EMPTY, DEMO_SUB, DEMO_TRADER
 from exchanges.venues import VENUES
 from tests import factories
+from tests.conftest import NOW
 from volume.models import DailyVolume
 from volume.queries import COLUMNS, SPANS
 from volume.refresh import refresh
@@ -78,21 +77,9 @@ def client(nobody: Client, ada: Any) -> Client:
     return nobody
 
 
-@cache
-def last_weeks(address: str) -> dict[str, list[Any]]:
-    """Both lists of a demo account, drawn once for all tests."""
-    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    venue, since = Hyperliquid(lambda: now), to_ms(now - timedelta(days=20))
-    lists = {"rows": venue.rows(address), "twap": venue.twap_rows(address)}
-    return {name: [row for row in rows if time_of(row) >= since] for name, rows in lists.items()}
-
-
 @pytest.fixture
 def sandbox(sandbox: Sandbox) -> Sandbox:
-    for address in (DEMO_TRADER, DEMO_SUB):
-        known = sandbox.hyperliquid.accounts[address]
-        sandbox.hyperliquid.add(address, **last_weeks(address), role=known.role, of=known.of, name=known.name)
-    return sandbox
+    return factories.shorten(sandbox, days=20, now=NOW)
 
 
 def stored(owner: Any, label: str = "Main", address: str = DEMO_TRADER) -> ExchangeCredential:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from typing import Any
 
 import httpx
@@ -27,10 +26,9 @@ from exchanges.sandbox.hyperliquid import (
     DEMO_SUB,
     DEMO_TRADER,
     UNKNOWN_DIR,
-    Hyperliquid,
-    time_of,
 )
 from tests import factories
+from tests.conftest import NOW
 from volume.models import DailyVolume
 from volume.queries import COLUMNS
 from volume.refresh import refresh
@@ -62,21 +60,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return command
 
 
-@cache
-def last_weeks(address: str) -> dict[str, list[Any]]:
-    """Both lists of a demo account, drawn once for all tests."""
-    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    venue, since = Hyperliquid(lambda: now), to_ms(now - timedelta(days=40))
-    lists = {"rows": venue.rows(address), "twap": venue.twap_rows(address)}
-    return {name: [row for row in rows if time_of(row) >= since] for name, rows in lists.items()}
-
-
 @pytest.fixture
 def sandbox(sandbox: Sandbox) -> Sandbox:
-    for address in (DEMO_TRADER, DEMO_SUB):
-        known = sandbox.hyperliquid.accounts[address]
-        sandbox.hyperliquid.add(address, **last_weeks(address), role=known.role, of=known.of, name=known.name)
-    return sandbox
+    return factories.shorten(sandbox, days=40, now=NOW)
 
 
 def days_ago(days: int) -> datetime:

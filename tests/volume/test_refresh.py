@@ -24,11 +24,7 @@ Outcome = SyncRun.Outcome
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    return {
-        "coin": "BTC", "px": "50000", "sz": "2", "side": "B", "time": to_ms(NOW) - 60_000, "startPosition": "0.0",
-        "dir": "Open Long", "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 1, "crossed": True, "fee": "45",
-        "feeToken": "USDC", "tid": 1,
-    } | changes  # fmt: skip
+    return factories.hyperliquid_row(NOW - timedelta(minutes=1), **changes)
 
 
 def mine(**fields: Any) -> ExchangeCredential:

@@ -29,6 +29,7 @@ from exchanges.venues.base import (
 )
 from exchanges.venues.http import Budget
 from exchanges.venues.hyperliquid import Hyperliquid, HyperliquidCredentials
+from tests import factories
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ME = "0x00000000000000000000000000000000000000aa"
@@ -37,12 +38,7 @@ FILLS, TWAP = Hyperliquid.streams
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    """A taker's buy of 2 BTC at 50,000."""
-    return {
-        "coin": "BTC", "px": "50000", "sz": "2", "side": "B", "time": to_ms(NOW) - 60_000, "startPosition": "0.0",
-        "dir": "Open Long", "closedPnl": "0.0", "hash": "0x" + "0" * 64, "oid": 1, "crossed": True, "fee": "45",
-        "feeToken": "USDC", "tid": 1, "twapId": None,
-    } | changes  # fmt: skip
+    return factories.hyperliquid_row(NOW - timedelta(minutes=1), **changes)
 
 
 def twap(**changes: Any) -> dict[str, Any]:
