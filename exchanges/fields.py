@@ -17,7 +17,6 @@ from exchanges.venues.base import EXACT
 
 USD_PLACES = 8
 USD_STEP = Decimal(1).scaleb(-USD_PLACES)
-LARGEST_USD = Decimal(2**63 - 1).scaleb(-USD_PLACES, EXACT)
 
 
 def to_usd_places(value: Decimal) -> Decimal:

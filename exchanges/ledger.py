@@ -3,30 +3,15 @@
 It is the resume point of every sync and the proof behind every "complete". Its ranges never overlap within a stream.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Q, QuerySet
 
 from exchanges.models import Coverage, ExchangeCredential
-from exchanges.venues.base import Missing, Window
+from exchanges.venues.base import Missing, Window, subtract
 
 State = Coverage.State
-
-
-def subtract(window: Window, taken: Iterable[Window]) -> list[Window]:
-    """What of `window` is in none of `taken`, oldest first."""
-    left, at = [], window.since
-    for other in sorted(taken):
-        if other.until <= at or other.since >= window.until:
-            continue
-        if at < other.since:
-            left.append(Window(at, other.since))
-        at = max(at, other.until)
-    if at < window.until:
-        left.append(Window(at, window.until))
-    return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +42,15 @@ class Ledger:
         """What of the window is not covered is no longer at the venue."""
         self._mark(missing, State.OUT_OF_REACH, None)
 
-    def missing(self, window: Window, *, now: datetime, gaps_too: bool = False) -> list[Window]:
-        """What of `window` is still to be read, oldest first. Gaps count once their time has come, or all at once."""
-        settled = ~Q(state=State.GAP) if gaps_too else ~Q(state=State.GAP, retry_at__lte=now)
-        rows = self._touching(window).filter(settled)
+    def missing(self, window: Window, *, now: datetime) -> list[Window]:
+        """What of `window` is still to be read, oldest first. Gaps count once their time has come."""
+        rows = self._touching(window).filter(~Q(state=State.GAP, retry_at__lte=now))
         return subtract(window, [Window(row.from_at, row.until_at) for row in rows])
+
+    def forget_after(self, moment: datetime) -> None:
+        """What is said of the time after `moment` no longer holds."""
+        for row in self._rows().filter(until_at__gt=moment):
+            self._cut(row, Window(moment, row.until_at))
 
     def covered_until(self) -> datetime | None:
         """The end of the newest covered range."""

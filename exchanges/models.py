@@ -127,6 +127,10 @@ class ExchangeCredential(models.Model):
         until = now + timedelta(seconds=settings.LEASE_SECONDS)
         return ExchangeCredential.objects.filter(mine).update(leased_until=until) == 1
 
+    def lock(self) -> None:
+        """Within a transaction: nobody else changes what belongs to this account until its end."""
+        ExchangeCredential.objects.select_for_update().filter(pk=self.pk).first()
+
     def release(self) -> None:
         ExchangeCredential.objects.filter(pk=self.pk, lease=self.lease).update(lease=None, leased_until=None)
 

@@ -10,7 +10,7 @@ from django.db import connection
 
 from exchanges.fields import as_units, plain, to_usd_places
 from exchanges.ledger import Ledger
-from exchanges.models import ExchangeCredential, Fill, HeldRow
+from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow
 from exchanges.venues.base import FillReport, Held, Missing, Page, Skipped, Stream, Window
 
 Touched = set[tuple[date, str]]  # (UTC day, symbol)
@@ -49,7 +49,7 @@ def next_step(credential: ExchangeCredential, window: Window, *, now: datetime, 
     for stream in credential.venue_type.streams:
         ledger = Ledger(credential, stream.name)
         start = _remembered_since(ledger, stream, window.since, now)
-        missing = ledger.missing(Window(start, window.until), now=now, gaps_too=gaps_too)
+        missing = ledger.missing(Window(start, window.until), now=now)
         if not missing:
             continue
         known_until = ledger.covered_until()
@@ -57,39 +57,41 @@ def next_step(credential: ExchangeCredential, window: Window, *, now: datetime, 
             newest = missing.pop()
             if not (stream.forgets_by_count and missing and credential.is_backfilling):
                 end = now if stream.forgets_by_count else newest.until
-                cut = _cut(stream, Window(newest.since, end), credential.venue_type.overlap)
-                return Step(stream, cut, is_older=False)
+                since = max(start, newest.since - credential.venue_type.overlap)
+                return Step(stream, _cut(stream, Window(since, end)), is_older=False)
             missing.append(newest)
         if credential.is_backfilling:
             part = Window(missing[0].since, now) if stream.forgets_by_count else missing[-1]
             slides = bool(stream.memory) and missing[0].since < now - (stream.memory or timedelta()) + SLIDING_MARGIN
             if slides and stream.longest_window:
                 part = Window(missing[0].since, min(missing[0].until, missing[0].since + stream.longest_window))
+            # Rows appear late: what borders on something read before is read with an overlap.
+            part = Window(max(start, part.since - credential.venue_type.overlap), part.until)
             older.append((slides, part, stream))
         elif known_until is None:
             return Step(stream, Window(max(start, now - credential.venue_type.overlap), now), is_older=False)
     if not older:
         return None
     _, part, stream = max(older, key=lambda item: (item[0], item[1].until))
-    return Step(stream, _cut(stream, part, timedelta()), is_older=True)
+    return Step(stream, _cut(stream, part), is_older=True)
 
 
 def steps_again(credential: ExchangeCredential, window: Window, *, now: datetime) -> Iterator[Step]:
     """Every part of the window, newest first, whether it was read before or not."""
     for stream in credential.venue_type.streams:
-        left = Window(window.since, now) if stream.forgets_by_count else window
+        since = max(window.since, now - stream.memory) if stream.memory else window.since
+        left = Window(since, now if stream.forgets_by_count else window.until)
         while left:
-            piece = _cut(stream, left, timedelta())
+            piece = _cut(stream, left)
             yield Step(stream, piece, is_older=True)
             left = Window(left.since, piece.since)
 
 
-def _cut(stream: Stream, window: Window, overlap: timedelta) -> Window:
+def _cut(stream: Stream, window: Window) -> Window:
     """The newest part of the window that the venue answers at once."""
-    since = window.since - overlap
-    if stream.longest_window:
-        since = max(since, window.until - stream.longest_window)
-    return Window(since, window.until)
+    if not stream.longest_window:
+        return window
+    return Window(max(window.since, window.until - stream.longest_window), window.until)
 
 
 def _remembered_since(ledger: Ledger, stream: Stream, since: datetime, now: datetime) -> datetime:
@@ -101,6 +103,23 @@ def _remembered_since(ledger: Ledger, stream: Stream, since: datetime, now: date
         years = f"{stream.memory.days:,} days"
         ledger.mark_out_of_reach(Missing(Window(since, edge), f"The venue keeps {years} of fills; this is older."))
     return edge
+
+
+def make_gaps_due(credential: ExchangeCredential, *, now: datetime) -> None:
+    """Gaps are tried again at the next reading, not at their own time."""
+    credential.coverage.filter(state=Coverage.State.GAP).update(retry_at=now)
+
+
+def distrust_the_future(credential: ExchangeCredential, *, now: datetime) -> None:
+    """After a clock that went ahead was set right: what was claimed of the time to come is not so.
+
+    When that was claimed is not known, so the last day goes with it and is read again.
+    """
+    for stream in credential.venue_type.streams:
+        ledger = Ledger(credential, stream.name)
+        known_until = ledger.covered_until()
+        if known_until and known_until > now:
+            ledger.forget_after(now - timedelta(days=1))
 
 
 def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: datetime) -> Stored:

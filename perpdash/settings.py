@@ -152,11 +152,6 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": DISPATCH_SECONDS,
         "options": {"expires": DISPATCH_SECONDS},
     },
-    "check accounts' keys": {
-        "task": "volume.tasks.verify_due",
-        "schedule": 3600,
-        "options": {"expires": 3600},
-    },
     "forget old runs": {"task": "volume.tasks.forget_old_runs", "schedule": 3600, "options": {"expires": 3600}},
 }
 LEASE_SECONDS = env.int("LEASE_SECONDS", default=90)  # a killed worker's account is free again after this long

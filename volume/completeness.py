@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from exchanges.ledger import subtract
 from exchanges.models import Coverage, ExchangeCredential, HeldRow
-from exchanges.venues.base import Window
+from exchanges.venues.base import Window, subtract
 
 # New fills are asked for every few seconds; an account not read for so long makes its numbers stale.
 STALE_AFTER = timedelta(minutes=5)
@@ -57,11 +56,24 @@ class Completeness:
         for pk, executed_at in held.values_list("credential_id", "executed_at"):
             self.held[pk].append(executed_at)
 
-    def of(self, window: Window, credential_ids: Iterable[int] | None = None, *, not_priced: int = 0) -> Verdict:
-        """The verdict on a figure over `window` of these accounts (all, if not said)."""
+    def of(
+        self,
+        window: Window,
+        credential_ids: Iterable[int] | None = None,
+        *,
+        not_priced: int = 0,
+        fees_not_priced: int = 0,
+        is_all: bool = False,
+    ) -> Verdict:
+        """The verdict on a figure over `window` of these accounts (all, if not said).
+
+        `is_all` is a figure of all there is of each account, however far back that was asked for.
+        """
         why: list[str] = []
         for pk in self.credentials if credential_ids is None else credential_ids:
-            account = str(self.credentials[pk])
+            account, history_from = str(self.credentials[pk]), self.credentials[pk].history_from
+            if window.since < history_from and not is_all:
+                why.append(f"{account}: Asked for only from {history_from:%Y-%m-%d} on.")
             why += [
                 f"{lack.account}: {lack.why}"
                 for lack in self.lacks[pk]
@@ -74,6 +86,9 @@ class Completeness:
             why.append(
                 f"{not_priced} {'fill' if not_priced == 1 else 'fills'} without a price in dollars, not counted."
             )
+        if fees_not_priced:
+            fills = "1 fill" if fees_not_priced == 1 else f"{fees_not_priced} fills"
+            why.append(f"The fees of {fills} have no price in dollars and are not in the fees.")
         return Verdict(not why, tuple(dict.fromkeys(why)))
 
     def complete_from(self, pk: int) -> datetime | None:

@@ -1,6 +1,6 @@
 """Adding an account, changing its work, removing it: what page, API, admin and command line do alike."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -11,6 +11,7 @@ from exchanges.venues.base import Credentials, CredentialsRejected, Reason
 from volume import live
 from volume.tasks import refresh_credential
 
+FIRST_MOMENT = datetime(2015, 1, 1, tzinfo=UTC)
 AT_THE_PAGE = 3.0  # seconds somebody in front of a page is made to wait at once
 
 
@@ -87,7 +88,8 @@ def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: 
 
 
 def want_from(credential: ExchangeCredential, since: datetime) -> None:
-    """History is wanted from `since`, if that is further back than before."""
+    """History is wanted from `since`, if that is further back than before (and no venue is older than 2015)."""
+    since = max(since, FIRST_MOMENT)
     if since < credential.history_from:
         credential.history_from = since
         credential.save(update_fields=["history_from"])
@@ -127,5 +129,7 @@ def reverify(credential: ExchangeCredential, *, now: datetime, patience: float =
 def remove(credential: ExchangeCredential) -> None:
     """The account, its key, fills, days, ledger and runs."""
     owner_id = credential.owner_id
-    credential.delete()
+    with transaction.atomic():
+        credential.lock()  # a page that is being stored ends first; its worker then finds the account gone
+        credential.delete()
     live.push(owner_id)

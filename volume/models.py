@@ -28,6 +28,7 @@ class DailyVolume(models.Model):
     fees_usd = UsdField(default=0)
     realized_pnl_usd = UsdField(null=True, help_text="Empty where the venue does not say.")
     fills_not_priced = models.PositiveIntegerField(default=0, help_text="Counted in no dollar figure here.")
+    fees_not_priced_fills = models.PositiveIntegerField(default=0, help_text="Fills whose fee is in no dollar figure.")
     fees_not_priced = models.JSONField(default=dict, help_text="{asset: amount}")
 
     class Meta:

@@ -79,6 +79,7 @@ def volume(
     rows = list(
         found.annotate(
             fill_count=Sum("fills"), forced_count=Sum("forced_fills"), not_priced=Sum("fills_not_priced"),
+            fees_lost=Sum("fees_not_priced_fills"),
             **{f"sum_{column}": expression for column, expression in sums.items()},
         ).order_by(*keys)
     )  # fmt: skip
@@ -87,10 +88,18 @@ def volume(
     for row in rows:
         key_values = {key: row[f"by_{key}"] for key in by}
         window = _window_of(key_values.get("day"), granularity, wanted, accounts, now)
-        verdict = completeness.of(window, _accounts_of(key_values, accounts), not_priced=row["not_priced"])
+        verdict = completeness.of(
+            window, _accounts_of(key_values, accounts), not_priced=row["not_priced"] or 0,
+            fees_not_priced=row["fees_lost"] or 0,
+            is_all="day" not in by and wanted.since is None,
+        )  # fmt: skip
         shaped.append(
             key_values
-            | {"fills": row["fill_count"], "base_qty": row.get("sum_base_qty"), "forced_fills": row["forced_count"]}
+            | {
+                "fills": row["fill_count"] or 0,
+                "base_qty": row.get("sum_base_qty"),
+                "forced_fills": row["forced_count"] or 0,
+            }
             | {column: row[f"sum_{column}"] for column in USD_COLUMNS}
             | {"complete": verdict.complete, "why": list(verdict.why)}
         )
@@ -124,10 +133,14 @@ def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
         since = _since(span, today, accounts, now)
         figures = _rolling(accounts, since) if span == "24h" else _days(accounts, since.date())
         window = Window(since, now)
-        totals[span] = _total(figures.values(), window, completeness, [account.pk for account in accounts])
+        totals[span] = _total(
+            figures.values(), window, completeness, [account.pk for account in accounts], is_all=span == "all"
+        )
         for venue in venues:
             own = [account.pk for account in accounts if account.venue == venue]
-            per_venue[venue][span] = _total((figures[pk] for pk in own if pk in figures), window, completeness, own)
+            per_venue[venue][span] = _total(
+                (figures[pk] for pk in own if pk in figures), window, completeness, own, is_all=span == "all"
+            )
     changed = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts]).aggregate(day=Max("day"))
     return {
         "type": "summary",
@@ -236,10 +249,11 @@ def _rolling(accounts: list[ExchangeCredential], since: datetime) -> dict[int, _
 
 
 def _total(
-    figures: Iterable[_Figures], window: Window, completeness: Completeness, accounts: list[int]
+    figures: Iterable[_Figures], window: Window, completeness: Completeness, accounts: list[int], *, is_all: bool
 ) -> dict[str, Any]:
     found = list(figures)
-    verdict = completeness.of(window, accounts, not_priced=sum(item.not_priced for item in found))
+    not_priced = sum(item.not_priced for item in found)
+    verdict = completeness.of(window, accounts, not_priced=not_priced, is_all=is_all)
     return {
         "since": window.since.isoformat(),
         "notional_usd": plain(sum((item.notional_usd for item in found), Decimal(0))),
@@ -298,8 +312,13 @@ def series(owner_id: int, *, range_name: str, now: datetime) -> dict[str, Any]:
     completeness = Completeness(accounts, now=now)
     rows = volume(wanted, by=("day", "venue"), granularity=granularity, now=now)
     amounts = {(row["day"], row["venue"]): row["notional_usd"] for row in rows}
-    not_priced = {row["day"] for row in rows if not row["complete"]}
+    said: dict[date, list[str]] = {}  # what the rows of a period lack beyond what was not read
+    for row in rows:
+        said.setdefault(row["day"], []).extend(row["why"])
     verdicts = [completeness.of(_window_of(day, granularity, wanted, accounts, now)) for day in periods]
+    why = [
+        list(dict.fromkeys([*verdict.why, *said.get(day, [])])) for day, verdict in zip(periods, verdicts, strict=True)
+    ]
     return {
         "range": range_name,
         "granularity": granularity,
@@ -312,8 +331,6 @@ def series(owner_id: int, *, range_name: str, now: datetime) -> dict[str, Any]:
             }
             for venue, name in {account.venue: account.venue_name for account in accounts}.items()
         ],
-        "complete": [
-            verdict.complete and day not in not_priced for day, verdict in zip(periods, verdicts, strict=True)
-        ],
-        "why": [list(verdict.why) for verdict in verdicts],
+        "complete": [not reasons for reasons in why],
+        "why": why,
     }

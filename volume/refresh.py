@@ -20,6 +20,7 @@ from volume import live
 from volume.rollup import rebuild_days
 
 logger = logging.getLogger("perpdash.refresh")
+VERIFY_EVERY = timedelta(days=1)
 PUSH_EVERY = 1.0  # seconds; a page of fills is stored far more often during a backfill
 Outcome = SyncRun.Outcome
 STOPPED = "Stopped. What was read is kept; the rest can be read later."
@@ -76,7 +77,7 @@ def refresh(
     except Exception as fault:
         credential.due_at = clock() + doctor.LONGEST_RETRY
         doctor.note_bug(credential, fault, now=clock())
-        credential.save(update_fields=OUTCOME_FIELDS)
+        _save_outcome(credential)
         _finish(run, Outcome.FAILED, credential.health_text, clock())
         raise
     except BaseException:  # Ctrl-C, or the process is told to end
@@ -104,7 +105,7 @@ def _read(
     try:
         with connect(credential, patience=wanted.patience, before_sleep=hold_on) as venue:
             try:
-                if credential.verified_at is None:  # it was stored without asking
+                if credential.verified_at is None or now - credential.verified_at > VERIFY_EVERY:
                     doctor.note_identity(credential, doctor.judged(credential, venue.identify()), now=clock())
                     credential.save(update_fields=doctor.FIELDS)
                 _read_steps(credential, venue, run, wanted, clock, on_page)
@@ -123,7 +124,7 @@ def _read(
         doctor.note_success(credential, now=clock())
         _conclude(credential, run, clock())
     credential.fresh_at = fresh_at(credential)
-    credential.save(update_fields=OUTCOME_FIELDS)
+    _save_outcome(credential)
 
 
 def _read_steps(
@@ -152,6 +153,8 @@ def _read_steps(
                     transaction.on_commit(partial(live.push, credential.owner_id))
             on_page(run, page)
         with transaction.atomic():
+            if not credential.keep(now=clock()):
+                raise _Stopped
             sync.settle(credential, step, now=clock())
         if deadline and clock() >= deadline:
             credential.due_at = clock()  # most likely there is more
@@ -164,8 +167,11 @@ def _steps(credential: ExchangeCredential, wanted: Wanted, run: SyncRun) -> Iter
     if wanted.again:
         yield from sync.steps_again(credential, Window(run.since, run.until), now=run.started_at)
         return
+    sync.distrust_the_future(credential, now=run.started_at)
+    if wanted.gaps_too:
+        sync.make_gaps_due(credential, now=run.started_at)
     window = Window(run.since, run.until)
-    while step := sync.next_step(credential, window, now=run.started_at, gaps_too=wanted.gaps_too):
+    while step := sync.next_step(credential, window, now=run.started_at):
         yield step
 
 
@@ -203,14 +209,26 @@ def _conclude(credential: ExchangeCredential, run: SyncRun, now: datetime) -> No
         parts.append(f"{gaps} {'gap' if gaps == 1 else 'gaps'} left, tried again within the hour")
     if gone := lacks.filter(state=Coverage.State.OUT_OF_REACH).order_by("from_at").first():
         parts.append(gone.reason.rstrip("."))
-    if held := credential.held_rows.count():
+    not_counted = Q(executed_at__gte=run.since, executed_at__lt=run.until) | Q(executed_at=None)
+    if held := credential.held_rows.filter(not_counted).count():
         parts.append(f"{held} {'row' if held == 1 else 'rows'} held, not understood")
     _finish(run, Outcome.INCOMPLETE if parts else Outcome.COMPLETE, ". ".join(parts) + "." if parts else "", now)
 
 
+# Both below update and never insert: the account may have been removed meanwhile.
+
+
+def _save_outcome(credential: ExchangeCredential) -> None:
+    values = {name: getattr(credential, name) for name in OUTCOME_FIELDS}
+    ExchangeCredential.objects.filter(pk=credential.pk).update(**values)
+
+
 def _finish(run: SyncRun, outcome: Outcome, message: str, now: datetime) -> None:
     run.outcome, run.message, run.ended_at = outcome, message[:500], now
-    run.save()
+    values = {
+        field.attname: getattr(run, field.attname) for field in SyncRun._meta.concrete_fields if field.name != "id"
+    }
+    SyncRun.objects.filter(pk=run.pk).update(**values)
 
 
 def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]:
@@ -218,11 +236,12 @@ def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]
     understood = 0
     with connect(credential) as venue:
         for row in credential.held_rows.all():
-            outcome = venue.parse_held(row.raw)
+            outcome = venue.parse_held(row.stream, row.raw)
             if isinstance(outcome, Held):
                 continue
             stream = next(stream for stream in venue.streams if stream.name == row.stream)
             with transaction.atomic():
+                credential.lock()
                 stored = sync.store(credential, stream, Page(rows=[outcome]), now=now)
                 rebuild_days(credential, stored.touched)
                 row.delete()

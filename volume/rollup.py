@@ -38,6 +38,7 @@ class Totals:
     fees_usd: Decimal = ZERO
     realized_pnl_usd: Decimal | None = None
     fills_not_priced: int = 0
+    fees_not_priced_fills: int = 0
     fees_not_priced: dict[str, str] = field(default_factory=dict)
 
 
@@ -74,7 +75,11 @@ def rebuild_days(credential: ExchangeCredential, touched: Touched) -> None:
     """Brings the days and markets up to date with the fills, inside the caller's transaction. Idempotent."""
     days = sorted({day for day, _ in touched})
     for start in range(0, len(days), CHUNK):
-        computed = compute_days(credential, days[start : start + CHUNK])
+        chunk = days[start : start + CHUNK]
+        computed = compute_days(credential, chunk)
+        for day, symbol in touched - computed.keys():
+            if day in chunk:  # its fills are gone
+                DailyVolume.objects.filter(credential=credential, day=day, symbol=symbol).delete()
         DailyVolume.objects.bulk_create(
             [
                 DailyVolume(credential=credential, day=day, symbol=symbol, **asdict(totals))
@@ -90,6 +95,7 @@ def rebuild_days(credential: ExchangeCredential, touched: Touched) -> None:
 def rebuild_all(credential: ExchangeCredential) -> int:
     """Drops and recomputes every day of a credential. Returns how many (day, market) rows there are."""
     with transaction.atomic():
+        credential.lock()
         DailyVolume.objects.filter(credential=credential).delete()
         days = Fill.objects.filter(credential=credential).order_by("day").values_list("day", "symbol").distinct()
         touched = set(days)
@@ -147,6 +153,7 @@ def _add(totals: Totals, part: dict[str, Any], price: dict[tuple[date, str], Dec
         totals.fees_usd += _usd(part["fees"], fee_usd)
     elif part["fees"]:
         known = Decimal(totals.fees_not_priced.get(part["fee_asset"], "0"))
+        totals.fees_not_priced_fills += part["ordinary"] + part["forced"]
         totals.fees_not_priced[part["fee_asset"]] = plain(EXACT.add(known, part["fees"]))
 
 

@@ -8,16 +8,12 @@ from django.conf import settings
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from exchanges import doctor
-from exchanges.connect import BRIEF
 from exchanges.models import STOPPED, ExchangeCredential, SyncRun
-from volume import live
 from volume.refresh import NotOurs, Wanted, refresh
 
 # No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
 WORKERS_PER_VENUE = 2
 SLICE_SECONDS = 30.0  # then others get their turn
-VERIFY_EVERY = timedelta(days=1)
 QUIET_RUNS_KEPT = timedelta(days=2)
 RUNS_KEPT = timedelta(days=180)
 
@@ -49,26 +45,6 @@ def refresh_credential(credential_id: int, trigger: str = SyncRun.Trigger.SCHEDU
     wanted = Wanted(trigger=SyncRun.Trigger(trigger), seconds=SLICE_SECONDS, gaps_too=gaps_too)
     with suppress(NotOurs):  # it is being read right now, which is all that was wanted
         refresh(credential, now=timezone.now(), wanted=wanted)
-
-
-@shared_task
-def verify_credential(credential_id: int) -> None:
-    """Asks the venue what the key is, and says so on the account. A key that works again is read again."""
-    credential = ExchangeCredential.objects.filter(pk=credential_id).first()
-    if credential is None:
-        return
-    doctor.verify(credential, now=timezone.now(), patience=BRIEF)
-    credential.save(update_fields=doctor.FIELDS)
-    live.push(credential.owner_id)
-
-
-@shared_task
-def verify_due() -> None:
-    """Hands out the accounts whose key was not looked at for a day."""
-    long_ago = timezone.now() - VERIFY_EVERY
-    stale = ExchangeCredential.objects.filter(Q(verified_at=None) | Q(verified_at__lt=long_ago), is_enabled=True)
-    for pk in stale.exclude(health_state__in=STOPPED).values_list("pk", flat=True):
-        verify_credential.apply_async((pk,), expires=3600)
 
 
 @shared_task

@@ -1,7 +1,7 @@
 """What a venue is to us, in plain Python: fills reported, pages read, errors told, and the class a venue fills in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
@@ -37,6 +37,7 @@ class Kind(StrEnum):
 
 
 FORCED = frozenset({Kind.LIQUIDATION, Kind.ADL})
+LARGEST_NOTIONAL = Decimal(92_000_000_000)  # what 64 bits hold with 8 decimals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,15 @@ class FillReport:
     fee_asset: str
     realized_pnl: Decimal | None  # quote units, fees not deducted; None where the venue does not say
     executed_at: datetime  # UTC
+
+    def unfit(self) -> str:
+        """Why no database of ours could hold it, else empty. Such a report is held instead."""
+        texts = (self.fill_id, self.symbol, self.base, self.quote, self.fee_asset)
+        if any(len(text) > longest or "\0" in text for text, longest in zip(texts, (200, 64, 40, 20, 20), strict=True)):
+            return "a name that is too long or not printable"
+        if self.notional > LARGEST_NOTIONAL:
+            return "price times size beyond all reason"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,20 @@ class Window:
 
     def __bool__(self) -> bool:
         return self.since < self.until
+
+
+def subtract(window: Window, taken: Iterable[Window]) -> list[Window]:
+    """What of `window` is in none of `taken`, oldest first."""
+    left, at = [], window.since
+    for other in sorted(taken):
+        if other.until <= at or other.since >= window.until:
+            continue
+        if at < other.since:
+            left.append(Window(at, other.since))
+        at = max(at, other.until)
+    if at < window.until:
+        left.append(Window(at, window.until))
+    return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +280,8 @@ class Venue(ABC):
         """The fills of `stream` in `window`, page by page; reading again is harmless. Raises any VenueError."""
 
     @abstractmethod
-    def parse_held(self, row: str) -> FillReport | Skipped | Held:
-        """A row that was held, read again with today's knowledge and, where it needs one, the list of markets."""
+    def parse_held(self, stream: str, row: str) -> FillReport | Skipped | Held:
+        """A row of a stream that was held, read again with today's knowledge (and the list of markets, if needed)."""
 
     @abstractmethod
     def close(self) -> None: ...

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from math import ceil
+from math import ceil, isfinite
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -20,6 +20,9 @@ TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 ATTEMPTS = 5
 FIRST_PAUSE = 1.0  # seconds; doubles with each attempt
 LONGEST_PAUSE = 60.0
+LONGEST_TOLD_PAUSE = 86_400.0
+LONGEST_ANSWER = 45.0
+CLOCK_TOLERANCE = 90.0
 RATE_LIMIT_PAUSE = 10.0  # after a 429 that does not say how long
 T = TypeVar("T")
 TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -56,7 +59,9 @@ class Budget:
         return self._limiter.hit(limit, scope, cost=min(cost, limit.amount))
 
     def pause(self, scope: str, seconds: float) -> None:
-        """Nobody asks within `scope` for so long: the venue told one of us to wait."""
+        """Nobody asks within `scope` for so long: the venue told one of us to wait. A longer pause stays."""
+        if self._storage.get(f"pause/{scope}") and self._storage.get_expiry(f"pause/{scope}") >= time.time() + seconds:
+            return
         self._storage.clear(f"pause/{scope}")
         self._storage.incr(f"pause/{scope}", max(1, ceil(seconds)))
 
@@ -99,7 +104,7 @@ class Door:
         self.name = name
         self.traffic = Traffic()
         self._budget = budget
-        self._patience = patience
+        self.patience = patience
         self._sleep = sleep
         self._client = httpx.Client(
             base_url=base_url, transport=transport, timeout=TIMEOUT, headers={"User-Agent": "perpdash"}
@@ -143,14 +148,15 @@ class Door:
             self._wait(0.05)
         self.traffic.requests += 1
         try:
-            response = self._client.send(request)
+            response, content = self._send(request)
         except httpx.TimeoutException:
             raise _Transient("does not answer") from None
-        except httpx.TransportError:
+        except httpx.RequestError:
             raise _Transient("cannot be reached") from None
+        self._check_clock(response)
         self._check(response, toll)
         try:
-            decoded = msgspec.json.decode(response.content, type=answer)
+            decoded = msgspec.json.decode(content, type=answer)
         except msgspec.ValidationError as fault:
             raise PayloadError(
                 f"{self.name} answered in a form perpdash does not know ({fault}). Nothing is lost; look for an update."
@@ -161,6 +167,32 @@ class Door:
             while not self._budget.spend(toll.limit, toll.scope, extra):
                 self._wait(0.05)
         return decoded
+
+    def _send(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        """The whole answer. A venue that sends it drop by drop must not hold a worker for ever."""
+        deadline = time.monotonic() + LONGEST_ANSWER
+        response = self._client.send(request, stream=True)
+        try:
+            chunks = []
+            for chunk in response.iter_bytes():
+                chunks.append(chunk)
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("the answer takes too long", request=request)
+        finally:
+            response.close()
+        return response, b"".join(chunks)
+
+    def _check_clock(self, response: httpx.Response) -> None:
+        """With a wrong clock we would claim time as read that has not come yet: better to read nothing."""
+        try:
+            theirs = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        except (KeyError, ValueError):
+            return
+        if abs(off := time.time() - theirs) > CLOCK_TOLERANCE:
+            way = "ahead" if off > 0 else "behind"
+            raise VenueUnavailable(
+                f"This machine's clock is {abs(off) / 60:.0f} minutes {way} of {self.name}'s. Set it right."
+            )
 
     def _check(self, response: httpx.Response, toll: Toll) -> None:
         status = response.status_code
@@ -183,10 +215,10 @@ class Door:
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (state.attempt_number - 1))
 
     def _is_enough(self, state: RetryCallState) -> bool:
-        return state.attempt_number >= ATTEMPTS or state.upcoming_sleep > self._patience
+        return state.attempt_number >= ATTEMPTS or state.upcoming_sleep > self.patience
 
     def _wait(self, seconds: float) -> None:
-        if seconds > self._patience:
+        if seconds > self.patience:
             raise BudgetSpent(f"{self.name} lets us ask again in {ceil(seconds)} s.", retry_in=seconds)
         self.traffic.waited_seconds += seconds
         self._sleep(seconds)
@@ -199,10 +231,10 @@ def retry_after(response: httpx.Response) -> float | None:
     """The Retry-After header in seconds, given as a number or as a date."""
     value = response.headers.get("Retry-After", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(LONGEST_TOLD_PAUSE, max(0.0, seconds)) if isfinite(seconds) else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from time import sleep as real_sleep
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import httpx
 import msgspec
@@ -39,12 +39,14 @@ from exchanges.venues.base import (
     Window,
     credential_field,
     from_ms,
+    subtract,
     to_ms,
 )
 from exchanges.venues.http import Budget, Door, Toll
 
 PAGE = 2000
-MAYBE_CUT = 500  # an answer this long may have been cut: the cap of the docs is 2000, that of some lists and years 500
+MAYBE_CUT = 500  # the cap of the docs is 2000, that of some lists and years 500: an answer this long may have been cut
+MID_WALK_PATIENCE = 60.0  # seconds: a walk that is broken off begins anew, so within one it is better to wait
 BUDGET: RateLimitItem = RateLimitItemPerMinute(1200, namespace="hyperliquid")
 TOLL = Toll(BUDGET, "hyperliquid/ip", entry=20, rows=PAGE // 20)
 ROLE_TOLL = Toll(BUDGET, "hyperliquid/ip", entry=60)
@@ -58,6 +60,7 @@ ABSENCE = timedelta(days=1)
 SIDES = {"B": Side.BUY, "A": Side.SELL}
 ORDINARY = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Long")
 LIQUIDATED = re.compile(r"Liquidated (Cross|Isolated) (Long|Short)")
+LATEST = 4_102_444_800_000  # ms: the year 2100
 ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
 
@@ -101,7 +104,7 @@ class Row(msgspec.Struct, rename="camel"):
     px: Decimal
     sz: Decimal
     side: Literal["A", "B"]
-    time: int
+    time: Annotated[int, msgspec.Meta(gt=0, lt=LATEST)]
     start_position: Decimal
     dir: str
     closed_pnl: Decimal
@@ -121,7 +124,7 @@ class TwapRow(msgspec.Struct, rename="camel"):
 class Moment(msgspec.Struct):
     """The least a row must say to have a place in the walk."""
 
-    time: int
+    time: Annotated[int, msgspec.Meta(gt=0, lt=LATEST)]
 
 
 class TwapMoment(msgspec.Struct):
@@ -257,8 +260,9 @@ class Hyperliquid(Venue):
     # --- Fills -------------------------------------------------------------------------------------------------------
 
     def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
-        """Walks the window once. Before the oldest row kept, nothing is claimed until the end of the walk."""
+        """Walks the window once. Where rows may be gone, nothing is claimed until the end of the walk."""
         walked = 0
+        stuck: list[Window] = []
         oldest: _Entry | None = None
         starts: dict[str, Row] = {}  # each perp's oldest row
         nothing_before = False
@@ -271,18 +275,22 @@ class Hyperliquid(Venue):
                     nothing_before = is_suspect and not self._has_rows_before(stream.name, window)
                 oldest = min(oldest or step.entries[0], step.entries[0], key=lambda entry: entry.time)
                 _note_starts(starts, step.entries)
-            covered = step.done
-            if nothing_before and oldest:
-                covered = Window(max(covered.since, from_ms(oldest.time + 1)), covered.until)
-            gap = Missing(step.stuck, "More fills in one millisecond than Hyperliquid returns.") if step.stuck else None
-            yield Page(rows=[self._outcome(entry) for entry in step.entries], covered=covered or None, gap=gap)
+            gap = None
+            if step.stuck:
+                stuck.append(step.stuck)
+                gap = Missing(step.stuck, "More fills in one millisecond than Hyperliquid returns.")
+            claims = not (nothing_before or stuck) and bool(step.done)
+            rows = [self._outcome(entry) for entry in step.entries]
+            yield Page(rows=rows, covered=step.done if claims else None, gap=gap)
+            self.door.patience = max(self.door.patience, MID_WALK_PATIENCE)
         gone = self._out_of_reach(stream.name, window, walked, oldest, starts) if nothing_before and oldest else None
-        yield Page(
-            rows=[], covered=Window(gone.window.until if gone else window.since, window.until), out_of_reach=gone
-        )
+        if gone:
+            yield Page(rows=[], out_of_reach=gone)
+        for part in subtract(window, [*stuck, gone.window] if gone else stuck):
+            yield Page(rows=[], covered=part)
 
-    def parse_held(self, row: str) -> FillReport | Skipped | Held:
-        return self._outcome(_entry(row.encode(), is_twap=row.lstrip().startswith('{"fill"')))
+    def parse_held(self, stream: str, row: str) -> FillReport | Skipped | Held:
+        return self._outcome(_entry(row.encode(), is_twap=stream == "twap"))
 
     def _out_of_reach(
         self, name: str, window: Window, walked: int, oldest: _Entry, starts: dict[str, Row]
@@ -325,7 +333,7 @@ class Hyperliquid(Venue):
         while start <= end:
             entries, is_newest_first = self._ask(name, start, end)
             fresh = [entry for entry in entries if entry.key not in given]
-            if not fresh and len(entries) < PAGE:
+            if not fresh and len(entries) not in (MAYBE_CUT, PAGE):
                 return
             backwards = is_newest_first and len(entries) >= MAYBE_CUT  # the old end was cut off instead
             edge = entries[0].time if backwards else entries[-1].time
@@ -362,8 +370,6 @@ class Hyperliquid(Venue):
         kind = kind_of(row, self.address, is_twap=entry.is_twap)
         if not isinstance(kind, Kind):
             return Held(entry.raw.decode(), kind, from_ms(entry.time))
-        if not all(number.is_finite() for number in (row.px, row.sz, row.fee, row.closed_pnl)):
-            return Held(entry.raw.decode(), "a number that is none", from_ms(entry.time))
         if row.px <= 0 or row.sz <= 0:
             return Held(entry.raw.decode(), "price or size is not above 0", from_ms(entry.time))
         dex, _, base = row.coin.rpartition(":")
@@ -371,7 +377,7 @@ class Hyperliquid(Venue):
         quote = (self._collateral_of(dex) or fee_asset) if dex else "USDC"
         if not quote:
             return Held(entry.raw.decode(), f"it does not say what {row.coin} is priced in", from_ms(entry.time))
-        return FillReport(
+        report = FillReport(
             fill_id=entry.key,
             symbol=row.coin,
             base=base,
@@ -387,6 +393,8 @@ class Hyperliquid(Venue):
             realized_pnl=row.closed_pnl,
             executed_at=from_ms(row.time),
         )
+        why = report.unfit()
+        return Held(entry.raw.decode(), why, report.executed_at) if why else report
 
     def _collateral_of(self, dex: str) -> str | None:
         """What the markets of a builder's dex are priced in; None for a dex that is no longer listed."""
@@ -449,10 +457,12 @@ _TWAP_MOMENT = msgspec.json.Decoder(TwapMoment)
 def _entry(raw: bytes, *, is_twap: bool) -> _Entry:
     try:
         row = _TWAP_ROW.decode(raw).fill if is_twap else _ROW.decode(raw)
+        numbers = (row.px, row.sz, row.fee, row.closed_pnl, row.start_position)
+        if all(number.is_finite() and -40 < number.adjusted() < 40 for number in numbers):
+            return _Entry(row.time, identity(row), raw, row, is_twap)
+        why = "a number that is none, or beyond all reason"
     except msgspec.ValidationError as fault:
-        why = str(fault)
-    else:
-        return _Entry(row.time, identity(row), raw, row, is_twap)
+        why = str(fault).replace("\0", "")
     try:
         moment = _TWAP_MOMENT.decode(raw).fill if is_twap else _MOMENT.decode(raw)
     except msgspec.ValidationError:

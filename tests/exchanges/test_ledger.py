@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exchanges.ledger import Ledger, State, subtract
+from exchanges.ledger import Ledger, State
 from exchanges.models import Coverage
-from exchanges.venues.base import Missing, Window
+from exchanges.venues.base import Missing, Window, subtract
 from tests import factories
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,7 +58,12 @@ def test_a_gap_is_missing_again_once_its_time_has_come(ledger: Ledger) -> None:
     ledger.mark_gap(Missing(hours(2, 4), "down"), retry_at=START + timedelta(hours=20))
     assert ledger.missing(hours(0, 6), now=START) == [hours(0, 2), hours(4, 6)]
     assert ledger.missing(hours(0, 6), now=START + timedelta(hours=20)) == [hours(0, 6)]
-    assert ledger.missing(hours(0, 6), now=START, gaps_too=True) == [hours(0, 6)]
+
+
+def test_a_clock_set_right_takes_back_what_was_claimed_of_the_future(ledger: Ledger) -> None:
+    ledger.cover(hours(0, 10))
+    ledger.forget_after(START + timedelta(hours=4))
+    assert rows() == [(State.COVERED, hours(0, 4))]
 
 
 def test_streams_and_accounts_keep_their_own_ledgers(ledger: Ledger) -> None:

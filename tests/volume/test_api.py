@@ -84,7 +84,8 @@ def sandbox(sandbox: Sandbox) -> Sandbox:
 
 def stored(owner: Any, label: str = "Main", address: str = DEMO_TRADER) -> ExchangeCredential:
     """An account with a row of every kind, one of them not understood."""
-    now, since = timezone.now(), timezone.now() - timedelta(days=14)
+    now = timezone.now()
+    since = now.replace(hour=0) - timedelta(days=14)
     made = factories.credential(owner=owner, label=label, secrets={"address": address}, history_from=since)
     SyncRun.objects.create(credential=made, trigger="schedule", started_at=now, since=since, until=now)
     Coverage.objects.create(credential=made, stream="fills", from_at=since, until_at=now, state="covered")
@@ -622,7 +623,7 @@ def test_runs_tell_what_was_asked_and_what_came(client, account):
 def test_coverage_tells_what_is_read(client, account):
     rows = client.get(API + "coverage/").json()["results"]
     assert {(row["stream"], row["state"]) for row in rows} == {("fills", "covered"), ("twap", "covered")}
-    assert {row["from_at"] for row in rows} == {"2026-11-07T12:00:00Z"}
+    assert {row["from_at"] for row in rows} == {"2026-11-07T00:00:00Z"}
 
 
 def test_held_rows_are_shown_raw(client, mine):

@@ -245,10 +245,13 @@ def test_an_agent_address_stored_unverified_reads_as_empty_and_the_doctor_says_w
 
 
 def test_a_fault_of_ours_is_told_and_not_tried_in_a_hot_loop(clock: Any, sandbox: Sandbox) -> None:
-    sandbox.hyperliquid.add(ME, rows=[row(px="99999999999", sz="99999999999")])  # more than a column holds
-    credential = mine()
-    with pytest.raises(Exception, match=r"."):
-        read(credential, clock)
+    credential = factories.credential()
+
+    def stumble(run: SyncRun, page: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        refresh(credential, now=clock.now(), on_page=stumble)
     credential.refresh_from_db()
     assert credential.health.state == Health.PUZZLED
     assert credential.due_at - clock.now() >= timedelta(minutes=10)
@@ -319,6 +322,56 @@ def test_ctrl_c_leaves_all_that_was_read_and_the_next_reading_completes_it(clock
     assert credential.leased_until is None
     assert read(credential, clock).outcome == Outcome.COMPLETE
     assert totals(credential) == truth(sandbox, hyperliquid.DEMO_TRADER)
+
+
+def test_time_claimed_while_the_clock_was_ahead_is_read_again(clock: Any, sandbox: Sandbox) -> None:
+    sandbox.hyperliquid.add(ME, rows=[row()])
+    credential = mine()
+    refresh(credential, now=clock.now() + timedelta(hours=2))
+    sandbox.hyperliquid.add(ME, rows=[row(), row(tid=2, time=to_ms(NOW) + 600_000)])
+    clock.move(3600)
+    assert read(credential, clock).new == 1
+    credential.refresh_from_db()
+    assert credential.fresh_at == clock.now()
+
+
+def test_a_venue_whose_clock_is_another_is_not_read(clock: Any, sandbox: Sandbox) -> None:
+    credential = mine()
+    sandbox.hyperliquid.fail(status=200, body=b"[]", headers={"Date": "Sat, 21 Nov 2026 14:00:00 GMT"})
+    read(credential, clock)
+    credential.refresh_from_db()
+    assert credential.health.text.startswith("This machine's clock is 120 minutes behind of Hyperliquid's.")
+    assert not credential.coverage.exists()
+
+
+def test_a_gap_that_stays_ends_a_backfill_all_the_same(clock: Any, sandbox: Sandbox) -> None:
+    at = to_ms(NOW) - 5000
+    sandbox.hyperliquid.page = 500
+    sandbox.hyperliquid.add(ME, rows=[row(tid=i, time=at) for i in range(3000)])
+    sandbox.hyperliquid._shuffled = lambda rows: rows  # always the same part of the millisecond
+    credential = mine()
+    for _ in range(2):
+        assert read(credential, clock, gaps_too=True).outcome == Outcome.INCOMPLETE
+    assert credential.coverage.get(state=Coverage.State.GAP).from_at == NOW - timedelta(seconds=5)
+    assert "1 gap left" in credential.runs.first().message
+
+
+def test_an_account_removed_while_it_is_read_ends_its_reading(clock: Any, sandbox: Sandbox) -> None:
+    from volume import holding
+
+    credential = factories.credential()
+    refresh(credential, now=clock.now(), on_page=lambda run, page: holding.remove(ExchangeCredential.objects.get()))
+    assert not ExchangeCredential.objects.exists()
+    assert not Fill.objects.exists()
+
+
+def test_an_own_budget_used_up_in_the_middle_of_a_walk_is_waited_for(clock: Any, sandbox: Sandbox) -> None:
+    from exchanges.connect import budget
+
+    budget(is_sandbox=True)._share = 0.5  # 600 a minute, and the whole walk costs more
+    credential = factories.credential()
+    assert read(credential, clock).outcome == Outcome.COMPLETE
+    assert credential.runs.first().waited_seconds > 0
 
 
 def test_the_horizon_is_told_also_when_the_first_reading_was_cut_off(clock: Any, sandbox: Sandbox) -> None:

@@ -13,7 +13,6 @@ from kombu import Message
 from exchanges.models import ExchangeCredential, SyncRun
 from exchanges.sandbox import Sandbox
 from exchanges.sandbox.base import to_ms
-from exchanges.sandbox.hyperliquid import DEMO_AGENT, DEMO_EMPTY
 from perpdash.celery import app
 from tests import factories
 from volume import holding, tasks
@@ -174,7 +173,6 @@ def test_an_account_that_was_removed_is_left_alone():
     number = stored.pk
     stored.delete()
     tasks.refresh_credential(number)
-    tasks.verify_credential(number)
     assert not SyncRun.objects.exists()
 
 
@@ -221,41 +219,6 @@ def test_a_reading_that_is_asked_for_reaches_a_worker_after_the_commit(django_ca
 
 
 # --- verify ----------------------------------------------------------------------------------------------------------
-
-
-def test_keys_not_looked_at_for_a_day_are_handed_out():
-    now = timezone.now()
-    never = account(1)
-    stale = account(2, verified_at=now - timedelta(days=1, seconds=1))
-    account(3, verified_at=now - timedelta(hours=23))
-    account(4, is_enabled=False)
-    account(5, health_state="rejected")
-    tasks.verify_due()
-    assert sorted(handed_out("verify_credential")) == [never.pk, stale.pk]
-
-
-def test_a_key_is_looked_at_and_the_finding_noted(clock):
-    agent = factories.credential(secrets={"address": DEMO_AGENT})
-    works = factories.credential(label="Empty", secrets={"address": DEMO_EMPTY})
-    for stored in (agent, works):
-        tasks.verify_credential(stored.pk)
-        stored.refresh_from_db()
-    assert (agent.health_state, agent.verified_at) == ("rejected", None)
-    assert (works.health_state, works.verified_at) == ("works", clock.now())
-
-
-def test_a_look_at_the_key_does_not_undo_what_a_neighbour_saved(sandbox):
-    stored = account(1)
-    ask = sandbox.venues["hyperliquid"]
-
-    def renamed_meanwhile(request: Any) -> Any:
-        ExchangeCredential.objects.update(label="Renamed", is_enabled=False)
-        return ask(request)
-
-    sandbox.venues["hyperliquid"] = renamed_meanwhile
-    tasks.verify_credential(stored.pk)
-    stored.refresh_from_db()
-    assert (stored.label, stored.is_enabled) == ("Renamed", False)
 
 
 # --- forget_old_runs -------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class Command(BaseCommand):
         from perpdash.asgi import application
         from perpdash.celery import app
 
-        self.failed = False
+        self.failed = self.is_stopping = False
         self.server = Server(
             application,
             endpoints=build_endpoint_description_strings(host=host, port=port),
@@ -84,6 +84,7 @@ class Command(BaseCommand):
         self._guard("beat", beat.start)
 
         def stop() -> None:
+            self.is_stopping = True
             beat.stop()
             ending = threading.Thread(target=worker.stop, daemon=True)
             ending.start()
@@ -95,14 +96,18 @@ class Command(BaseCommand):
         """Without its worker or beat the application would look alive and read nothing: then it ends, loudly."""
 
         def run() -> None:
+            why = "it stopped by itself"
             try:
                 work()
             except BaseException as fault:
-                from twisted.internet import reactor
+                why = f"{type(fault).__name__}: {fault}"
+            if self.is_stopping:
+                return
+            from twisted.internet import reactor
 
-                self.failed = True
-                self.stderr.write(f"The {name} ended: {type(fault).__name__}: {fault}")
-                reactor.callFromThread(reactor.stop)  # type: ignore[misc]
+            self.failed = True
+            self.stderr.write(f"The {name} ended: {why}")
+            reactor.callFromThread(reactor.stop)  # type: ignore[misc]
 
         threading.Thread(target=run, name=name, daemon=True).start()
 

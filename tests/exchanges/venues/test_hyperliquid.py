@@ -94,7 +94,7 @@ def test_the_venues_own_examples_are_read_exactly(hyperliquid: Bench) -> None:
     names = [path.stem for path in PAYLOADS.glob("user_fills_by_time*.json")]
     assert names
     rows = [item for name in names for item in payload(name)]
-    parsed = [hyperliquid.venue.parse_held(json.dumps(item)) for item in rows]
+    parsed = [hyperliquid.venue.parse_held("fills", json.dumps(item)) for item in rows]
     assert not [item for item in parsed if isinstance(item, Held)]
     btc = next(item for item in parsed if isinstance(item, FillReport) and item.symbol == "BTC")
     assert btc.notional == Decimal("8803.897980")
@@ -166,6 +166,21 @@ def test_a_row_of_2023_without_tid_and_fee_token_is_a_fill(hyperliquid: Bench) -
     assert (report.fee_asset, report.notional) == ("USDC", Decimal(100000))
 
 
+def test_more_fills_in_a_millisecond_than_a_cap_of_500_are_not_taken_for_the_end(hyperliquid: Bench) -> None:
+    at = to_ms(NOW) - 5000
+    hyperliquid.sandbox.page = 500
+    hyperliquid.sandbox.add(ME, rows=[row(tid=i, time=at) for i in range(600)] + [row(tid=999, time=at + 7)])
+    pages = hyperliquid.read(since=NOW - timedelta(minutes=10))
+    assert any(report.executed_at == from_ms(at + 7) for report in outcomes(pages))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"px": "9" * 12, "sz": "9" * 12}, {"coin": "X" * 70}, {"startPosition": "1E+999999999"}]
+)
+def test_a_row_beyond_all_reason_is_held(hyperliquid: Bench, changes: dict[str, Any]) -> None:
+    assert isinstance(hyperliquid.one(**changes), Held)
+
+
 @pytest.mark.parametrize(
     "changes", [{"dir": "Teleport Long"}, {"side": "S"}, {"px": "-1"}, {"sz": "0"}, {"px": "NaN"}, {"crossed": None}]
 )
@@ -229,8 +244,7 @@ def test_a_venue_that_answers_newest_first_is_walked_backwards() -> None:
     )
     pages = list(venue.fetch_fills(FILLS, Window(NOW - timedelta(days=1), NOW)))
     assert len({report.fill_id for report in outcomes(pages)}) == 5000
-    assert covered(pages)[0].until == NOW
-    assert covered(pages)[0].since > NOW - timedelta(days=1)
+    assert covered(pages) == [Window(NOW - timedelta(days=1), NOW)]
 
 
 def test_more_fills_in_one_millisecond_than_a_page_holds_are_told_as_a_gap(hyperliquid: Bench) -> None:
@@ -240,13 +254,14 @@ def test_more_fills_in_one_millisecond_than_a_page_holds_are_told_as_a_gap(hyper
     stuck = [page.gap for page in pages if page.gap]
     seen = {report.fill_id for report in outcomes(pages)}
     assert len(seen) == 2501 or [gap.window for gap in stuck] == [Window(from_ms(at), from_ms(at + 1))]
+    assert not [window for window in covered(pages) if stuck and window.since <= from_ms(at) < window.until]
     assert any(report.executed_at == from_ms(at + 7) for report in outcomes(pages))
 
 
 def test_each_page_claims_only_up_to_the_millisecond_that_may_go_on(hyperliquid: Bench) -> None:
     start = NOW - timedelta(minutes=20)
     hyperliquid.sandbox.add(
-        ME, rows=[row(tid=0, time=0)] + [row(tid=i, time=to_ms(start) + i * 100) for i in range(3000)]
+        ME, rows=[row(tid=0, time=1)] + [row(tid=i, time=to_ms(start) + i * 100) for i in range(3000)]
     )
     pages = hyperliquid.read(since=start)
     assert covered(pages)[0] == Window(start, from_ms(to_ms(start) + 1999 * 100))
@@ -265,7 +280,7 @@ def test_the_horizon_of_10000_fills_is_told_with_its_date() -> None:
     assert gone.window.since == since
     assert abs(gone.window.until - oldest) < timedelta(days=1)
     assert f"nothing before {gone.window.until:%Y-%m-%d %H:%M} UTC" in gone.why
-    assert not [window for window in covered(pages) if window.since < gone.window.until]
+    assert covered(pages) == [Window(gone.window.until, NOW)]
 
 
 def test_an_account_that_fits_into_the_memory_is_complete() -> None:

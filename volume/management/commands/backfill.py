@@ -1,6 +1,7 @@
 """manage.py backfill: reads what is missing, in the foreground, to the end."""
 
 import json
+import logging
 import signal
 import time
 from argparse import ArgumentParser
@@ -21,6 +22,7 @@ from volume.completeness import Completeness
 from volume.refresh import NotOurs, Wanted, refresh
 from volume.rollup import start_of
 
+logger = logging.getLogger("perpdash.backfill")
 COMPLETE, INCOMPLETE, REJECTED, UNAVAILABLE, STOPPED_BY_HAND = 0, 3, 4, 5, 130
 EXIT = {
     SyncRun.Outcome.COMPLETE: COMPLETE,
@@ -75,7 +77,14 @@ class Command(BaseCommand):
                     holding.want_from(credential, since)
                 credential.is_backfilling = True
                 credential.save(update_fields=["is_backfilling"])
-                runs.append(self._read(credential, since, until, options))
+                try:
+                    runs.append(self._read(credential, since, until, options))
+                except Exception:
+                    logger.exception("%s could not be read", credential)
+                    failed = credential.runs.filter(outcome=SyncRun.Outcome.FAILED).first()
+                    if failed is None:
+                        raise
+                    runs.append(failed)
         except KeyboardInterrupt:
             stopped = SyncRun.objects.filter(outcome=SyncRun.Outcome.STOPPED, started_at__gte=now).first()
             self._report([*runs, stopped] if stopped else runs, options, now)
