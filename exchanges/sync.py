@@ -45,31 +45,33 @@ def next_step(credential: ExchangeCredential, window: Window, *, now: datetime, 
 
     None when there is nothing (more) to read. Each step, once settled, is not handed out again.
     """
+    overlap = credential.venue_type.overlap  # rows appear late: what borders on something read is read a bit earlier
     older: list[tuple[bool, Window, Stream]] = []
     for stream in credential.venue_type.streams:
         ledger = Ledger(credential, stream.name)
         start = _remembered_since(ledger, stream, window.since, now)
         missing = ledger.missing(Window(start, window.until), now=now)
-        if not missing:
-            continue
-        known_until = ledger.covered_until()
-        if known_until and start <= known_until <= missing[-1].since and missing[-1].until == window.until:
-            newest = missing.pop()
-            if not (stream.forgets_by_count and missing and credential.is_backfilling):
-                end = now if stream.forgets_by_count else newest.until
-                since = max(start, newest.since - credential.venue_type.overlap)
-                return Step(stream, _cut(stream, Window(since, end)), is_older=False)
-            missing.append(newest)
-        if credential.is_backfilling:
-            part = Window(missing[0].since, now) if stream.forgets_by_count else missing[-1]
-            slides = bool(stream.memory) and missing[0].since < now - (stream.memory or timedelta()) + SLIDING_MARGIN
+        # New is what came since the account is here; before that lies the history a backfill reads.
+        new = [
+            part for part in (Window(max(part.since, credential.created_at), part.until) for part in missing) if part
+        ]
+        old = [
+            part for part in (Window(part.since, min(part.until, credential.created_at)) for part in missing) if part
+        ]
+        is_one_walk = stream.forgets_by_count and old and credential.is_backfilling
+        if new and not is_one_walk:
+            since = max(start, new[0].since - overlap)
+            until = now if stream.forgets_by_count else new[0].until
+            if stream.longest_window:  # in its order, so that it stays one range
+                until = min(until, since + stream.longest_window)
+            return Step(stream, Window(since, until), is_older=False)
+        if old and credential.is_backfilling:
+            slides = bool(stream.memory) and old[0].since < now - (stream.memory or timedelta()) + SLIDING_MARGIN
+            part = old[0] if slides or stream.forgets_by_count else old[-1]
+            part = Window(max(start, part.since - overlap), now if stream.forgets_by_count else part.until)
             if slides and stream.longest_window:
-                part = Window(missing[0].since, min(missing[0].until, missing[0].since + stream.longest_window))
-            # Rows appear late: what borders on something read before is read with an overlap.
-            part = Window(max(start, part.since - credential.venue_type.overlap), part.until)
+                part = Window(part.since, min(part.until, part.since + stream.longest_window))
             older.append((slides, part, stream))
-        elif known_until is None:
-            return Step(stream, Window(max(start, now - credential.venue_type.overlap), now), is_older=False)
     if not older:
         return None
     _, part, stream = max(older, key=lambda item: (item[0], item[1].until))
