@@ -38,6 +38,13 @@ class TokenAuthentication(BaseAuthentication):
         return SCHEME
 
 
+def owner_of_token(text: str) -> User | None:
+    """Whose token this is, if it is one that works."""
+    digest = ApiToken.digest_of(text)
+    token = ApiToken.objects.select_related("owner").filter(digest=digest, owner__is_active=True).first()
+    return token.owner if token else None
+
+
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "accounts.tokens.TokenAuthentication"
     name = "token"

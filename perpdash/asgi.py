@@ -11,13 +11,13 @@ django_application = get_asgi_application()  # before the imports below: they ne
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-from perpdash.sockets import OwnOriginValidator, nowhere  # noqa: E402
+from perpdash.sockets import OwnOriginValidator, TokenMiddleware, nowhere  # noqa: E402
 from volume.urls import websocket_urlpatterns  # noqa: E402
 
 sockets = URLRouter([*websocket_urlpatterns, re_path("", nowhere)])
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        "websocket": OwnOriginValidator(AuthMiddlewareStack(sockets)),
+        "websocket": OwnOriginValidator(AuthMiddlewareStack(TokenMiddleware(sockets))),
     },
 )

@@ -3,14 +3,29 @@
 from typing import Any
 from urllib.parse import ParseResult
 
+from channels.db import database_sync_to_async
+from channels.middleware import BaseMiddleware
 from channels.security.websocket import OriginValidator
 from django.conf import settings
+
+from accounts.tokens import SCHEME, owner_of_token
 
 
 async def nowhere(scope: Any, receive: Any, send: Any) -> Any:
     """A socket to an address nobody serves is closed, not a fault in the log."""
     await receive()
     await send({"type": "websocket.close", "code": 4404})
+
+
+class TokenMiddleware(BaseMiddleware):  # type: ignore[misc]
+    """Programs open sockets with `Authorization: Bearer <token>`, as they ask the API."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        scheme, _, text = header.partition(" ")
+        if scheme.lower() == SCHEME.lower() and (owner := await database_sync_to_async(owner_of_token)(text.strip())):
+            scope = {**scope, "user": owner}
+        return await super().__call__(scope, receive, send)
 
 
 class OwnOriginValidator(OriginValidator):  # type: ignore[misc]

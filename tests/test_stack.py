@@ -138,6 +138,16 @@ def test_beat_worker_and_web_read_an_account_and_tell_an_open_socket_of_a_new_fi
         assert told
 
 
+def test_a_program_opens_the_socket_with_its_token(stack: dict[str, str]) -> None:
+    address = stack["origin"].replace("http", "ws") + "/ws/volume/"
+    with connect(address, additional_headers={"Authorization": f"Bearer {stack['token']}"}) as program:
+        assert json.loads(program.recv(timeout=10))["type"] == "summary"
+    with connect(address, additional_headers={"Authorization": "Bearer perp_nonsense"}) as stranger:
+        with pytest.raises(ConnectionClosed):
+            stranger.recv(timeout=10)
+        assert stranger.close_code == 4401
+
+
 def test_an_idle_socket_stays_open_on_redis(stack: dict[str, str]) -> None:
     address = stack["origin"].replace("http", "ws") + "/ws/volume/"
     with connect(address, additional_headers={"Cookie": f"sessionid={stack['session']}"}) as page:

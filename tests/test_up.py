@@ -72,3 +72,14 @@ def test_after_kill_9_it_starts_again(start: Start) -> None:
     process.kill()
     process.wait(10)
     assert httpx.get(f"{address(start())}health/").status_code == 200
+
+
+def test_a_port_that_is_taken_is_told_and_is_no_success(start: Start, tmp_path: Path) -> None:
+    taken = httpx.URL(address(start())).port
+    process = subprocess.run(
+        [sys.executable, "manage.py", "up", "--port", str(taken)],
+        cwd=ROOT, env=os.environ | {"DATABASE_URL": "", "REDIS_URL": "", "VAR_DIR": str(tmp_path / "other")},
+        text=True, capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert f"Port {taken} on 127.0.0.1 can't be had" in process.stderr

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from exchanges.models import Coverage, ExchangeCredential, HeldRow
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, HeldRow
 from exchanges.venues.base import Window, subtract
 
 # New fills are asked for every few seconds; an account not read for so long makes its numbers stale.
@@ -114,8 +114,9 @@ class Completeness:
         account = str(credential)
         is_fresh = credential.fresh_at is not None and self.now - credential.fresh_at <= STALE_AFTER
         if credential.fresh_at and not is_fresh:
+            remedy = "" if credential.health_state in STOPPED else "Read new fills now."
             why = f"Not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
-            yield Lack(credential.pk, account, Window(credential.fresh_at, self.now), "stale", why, "Sync now.")
+            yield Lack(credential.pk, account, Window(credential.fresh_at, self.now), "stale", why, remedy)
         for row in rows:
             if row.state != State.COVERED:
                 window = Window(row.from_at, row.until_at)

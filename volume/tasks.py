@@ -1,14 +1,16 @@
 """Thin Celery tasks: fetch the row, call one service. Arguments are ids."""
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from celery import shared_task
 from django.conf import settings
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from exchanges.models import STOPPED, ExchangeCredential, SyncRun
+from exchanges.fields import SecretError
+from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
+from exchanges.venues import VENUES
 from volume.refresh import NotOurs, Wanted, refresh
 
 # No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
@@ -22,6 +24,7 @@ RUNS_KEPT = timedelta(days=180)
 def refresh_due() -> None:
     """Hands out the accounts that are due, as many per venue as it has workers to spare. Beat calls it."""
     now = timezone.now()
+    _wake_readable(now)
     ready = ExchangeCredential.objects.filter(is_enabled=True).exclude(health_state__in=STOPPED)
     busy = dict(
         ExchangeCredential.objects.filter(leased_until__gt=now)
@@ -34,6 +37,18 @@ def refresh_due() -> None:
         for pk in due.values_list("pk", flat=True):
             # What waits longer than this was overtaken by the next round.
             refresh_credential.apply_async((pk,), expires=settings.DISPATCH_SECONDS)
+
+
+def _wake_readable(now: datetime) -> None:
+    """Accounts whose secrets could not be read go on by themselves once the right keys are back."""
+    for credential in ExchangeCredential.objects.filter(
+        health_state=Health.UNREADABLE, is_enabled=True, venue__in=VENUES
+    ):
+        with suppress(SecretError):
+            credential.open_secrets()
+            ExchangeCredential.objects.filter(pk=credential.pk).update(
+                health_state=Health.NEW, health_text="The secrets can be read again.", due_at=now
+            )
 
 
 @shared_task

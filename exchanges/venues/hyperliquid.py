@@ -46,7 +46,7 @@ from exchanges.venues.http import Budget, Door, Toll
 
 PAGE = 2000
 MAYBE_CUT = 500  # the cap of the docs is 2000, that of some lists and years 500: an answer this long may have been cut
-MID_WALK_PATIENCE = 60.0  # seconds: a walk that is broken off begins anew, so within one it is better to wait
+MID_WALK_PATIENCE = 65.0  # seconds: a walk that is broken off begins anew, so within one it is better to wait
 BUDGET: RateLimitItem = RateLimitItemPerMinute(1200, namespace="hyperliquid")
 TOLL = Toll(BUDGET, "hyperliquid/ip", entry=20, rows=PAGE // 20)
 ROLE_TOLL = Toll(BUDGET, "hyperliquid/ip", entry=60)
@@ -267,6 +267,7 @@ class Hyperliquid(Venue):
         starts: dict[str, Row] = {}  # each perp's oldest row
         nothing_before = False
         for step in self._walk(stream.name, window):
+            self.door.patience = max(self.door.patience, MID_WALK_PATIENCE)
             walked += len(step.entries)
             if step.entries:
                 if oldest is None:
@@ -282,7 +283,6 @@ class Hyperliquid(Venue):
             claims = not (nothing_before or stuck) and bool(step.done)
             rows = [self._outcome(entry) for entry in step.entries]
             yield Page(rows=rows, covered=step.done if claims else None, gap=gap)
-            self.door.patience = max(self.door.patience, MID_WALK_PATIENCE)
         gone = self._out_of_reach(stream.name, window, walked, oldest, starts) if nothing_before and oldest else None
         if gone:
             yield Page(rows=[], out_of_reach=gone)

@@ -13,8 +13,8 @@ let timer = 0;
 /** What the server writes (ledger, runs, held rows) is fetched anew as it stands on this very page. */
 async function reloadParts() {
   timer = 0;
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (!answer.ok || answer.redirected) return;
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer?.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("account-page");
   const parts = [...fresh.querySelectorAll("[data-part]")];
   for (const part of parts) {

@@ -93,10 +93,9 @@ def test_the_lease_of_a_worker_that_is_gone_holds_nothing_up(clock):
     [
         {"is_enabled": False},
         {"health_state": "rejected"},
-        {"health_state": "unreadable"},
         {"due": -1},
     ],
-    ids=["paused", "rejected", "unreadable", "not due"],
+    ids=["paused", "rejected", "not due"],
 )
 def test_an_account_with_nothing_to_do_is_passed_over(fields):
     account(1, **fields)
@@ -219,6 +218,14 @@ def test_a_reading_that_is_asked_for_reaches_a_worker_after_the_commit(django_ca
 
 
 # --- verify ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_whose_secrets_can_be_read_again_goes_on_by_itself():
+    stored = account(1, health_state="unreadable")
+    tasks.refresh_due()
+    assert handed_out("refresh_credential") == [stored.pk]
+    stored.refresh_from_db()
+    assert stored.health_state == "new"
 
 
 # --- forget_old_runs -------------------------------------------------------------------------------------------------

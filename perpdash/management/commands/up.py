@@ -1,6 +1,7 @@
 """manage.py up: the whole application in one process - web, worker and beat - for a machine without services."""
 
 import os
+import socket
 import sys
 import threading
 from argparse import ArgumentParser
@@ -33,10 +34,18 @@ class Command(BaseCommand):
             lock.acquire(blocking=False)
         except Timeout:
             raise CommandError(f"perpdash runs already on {settings.VAR_DIR}: end that one first.") from None
+        self._check_port(options["host"], options["port"])
         call_command("migrate", interactive=False, verbosity=0)
         # A task that parses would hold Python's lock for 5 ms at a time, and the page would wait in line.
         sys.setswitchinterval(0.0005)
         self._serve(options["host"], options["port"])
+
+    def _check_port(self, host: str, port: int) -> None:
+        try:
+            with socket.create_server((host, port)):
+                pass
+        except (OSError, OverflowError):
+            raise CommandError(f"Port {port} on {host} can't be had: take another, as make run PORT=8080.") from None
 
     def _serve(self, host: str, port: int) -> None:
         from daphne.endpoints import build_endpoint_description_strings
@@ -112,10 +121,11 @@ class Command(BaseCommand):
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def _say_where(self, host: str, port: int) -> None:
-        from accounts.management.commands.sign_in_link import link_for
+        from accounts.management.commands.sign_in_link import ORIGIN, link_for
         from accounts.models import User
 
         origin = f"http://{host}:{port}"
+        (settings.VAR_DIR / ORIGIN).write_text(origin)  # for links made by the command line
         owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
         self.stdout.write(f"perpdash is at {origin}/")
         if owner is None:

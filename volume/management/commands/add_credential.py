@@ -28,6 +28,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> str:
         if options["venue"] not in VENUES:
             raise CommandError(f"perpdash does not know the venue {options['venue']!r}. It knows: {', '.join(VENUES)}.")
+        if not options["label"].strip():
+            raise CommandError("--label is empty: a nameless account would not be found again.")
         people = get_user_model()
         owner = people.objects.filter(username=options["owner"]).first()
         if owner is None:
