@@ -23,10 +23,7 @@ class TokenAuthentication(BaseAuthentication):
         words = get_authorization_header(request).decode("latin-1").split()
         if not words or words[0].lower() != SCHEME.lower():
             return None
-        token = None
-        if len(words) == 2:
-            digest = ApiToken.digest_of(words[1])
-            token = ApiToken.objects.select_related("owner").filter(digest=digest, owner__is_active=True).first()
+        token = working_token(words[1]) if len(words) == 2 else None
         if token is None:
             raise AuthenticationFailed("This token is not known. Make a new one with manage.py create_token.")
         now = timezone.now()
@@ -38,11 +35,10 @@ class TokenAuthentication(BaseAuthentication):
         return SCHEME
 
 
-def owner_of_token(text: str) -> User | None:
-    """Whose token this is, if it is one that works."""
-    digest = ApiToken.digest_of(text)
-    token = ApiToken.objects.select_related("owner").filter(digest=digest, owner__is_active=True).first()
-    return token.owner if token else None
+def working_token(text: str) -> ApiToken | None:
+    """The token of this text with its owner, if it is known and its owner still active."""
+    known = ApiToken.objects.select_related("owner")
+    return known.filter(digest=ApiToken.digest_of(text), owner__is_active=True).first()
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

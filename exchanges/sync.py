@@ -40,7 +40,7 @@ class Stored:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def next_step(credential: ExchangeCredential, window: Window, *, now: datetime, gaps_too: bool = False) -> Step | None:
+def next_step(credential: ExchangeCredential, window: Window, *, now: datetime) -> Step | None:
     """What the ledger lacks of the window, most urgent first: what is new, what is about to slide out, the newest.
 
     None when there is nothing (more) to read. Each step, once settled, is not handed out again.
@@ -102,8 +102,8 @@ def _remembered_since(ledger: Ledger, stream: Stream, since: datetime, now: date
         return since
     edge = now - stream.memory
     if ledger.missing(Window(since, edge), now=now):
-        years = f"{stream.memory.days:,} days"
-        ledger.mark_out_of_reach(Missing(Window(since, edge), f"The venue keeps {years} of fills; this is older."))
+        why = f"The venue keeps fills for {stream.memory.days:,} days; these are older."
+        ledger.mark_out_of_reach(Missing(Window(since, edge), why))
     return edge
 
 

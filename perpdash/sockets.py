@@ -8,7 +8,7 @@ from channels.middleware import BaseMiddleware
 from channels.security.websocket import OriginValidator
 from django.conf import settings
 
-from accounts.tokens import SCHEME, owner_of_token
+from accounts.tokens import SCHEME, working_token
 
 
 async def nowhere(scope: Any, receive: Any, send: Any) -> Any:
@@ -23,8 +23,8 @@ class TokenMiddleware(BaseMiddleware):  # type: ignore[misc]
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         scheme, _, text = header.partition(" ")
-        if scheme.lower() == SCHEME.lower() and (owner := await database_sync_to_async(owner_of_token)(text.strip())):
-            scope = {**scope, "user": owner}
+        if scheme.lower() == SCHEME.lower() and (token := await database_sync_to_async(working_token)(text.strip())):
+            scope = {**scope, "user": token.owner}
         return await super().__call__(scope, receive, send)
 
 
