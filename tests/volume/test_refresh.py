@@ -14,7 +14,7 @@ from exchanges.venues.base import to_ms
 from tests import factories
 from tests.conftest import NOW
 from volume.models import DailyVolume
-from volume.queries import summary
+from volume.queries import Filter, summary, volume
 from volume.refresh import NotOurs, Wanted, refresh
 from volume.rollup import differences
 
@@ -106,6 +106,14 @@ def test_a_quote_without_a_price_is_counted_as_not_priced_never_as_a_dollar(cloc
     total = summary(credential.owner_id, now=clock.now())["totals"]["24h"]
     assert not total["complete"]
     assert "1 fill without a price in dollars, not counted." in total["why"]
+
+
+def test_a_fee_without_a_price_is_in_no_dollar_figure_and_is_said(clock: Any, sandbox: Sandbox) -> None:
+    sandbox.hyperliquid.add(ME, rows=[row(), row(tid=2, feeToken="HYPE", fee="3")])
+    read(mine(), clock)
+    (found,) = volume(Filter(), by=("day",), now=clock.now())
+    assert (found["fees_usd"], found["notional_usd"], found["complete"]) == (Decimal(45), Decimal(200_000), False)
+    assert found["why"] == ["The fees of 1 fill have no price in dollars and are not in the fees."]
 
 
 # --- Trouble ---------------------------------------------------------------------------------------------------------
