@@ -27,6 +27,11 @@ def to_ms(at: datetime) -> int:
     return (at - EPOCH) // MILLISECOND
 
 
+def client_of(request: httpx.Request) -> str:
+    """The address a request comes from."""
+    return str(request.extensions.get("client", "127.0.0.1"))
+
+
 @dataclass(slots=True)
 class Fault:
     """What happens to requests instead of an answer; `left` is how often still, None = until healed."""
@@ -45,10 +50,15 @@ class SandboxVenue(ABC):
     demo_accounts: ClassVar[tuple[tuple[str, dict[str, str]], ...]] = ()  # (label, secrets) the demo's owner holds
     unmetered: ClassVar[dict[str, Any]] = {}  # the options that lift the rate limits
     rate_limited: ClassVar[tuple[int, bytes]] = (429, b"")
+    maintenance: ClassVar[tuple[int, bytes]] = (503, BAD_GATEWAY)
 
-    def __init__(self, now: Callable[[], datetime] = utc_now, *, latency: float = 0.0) -> None:
-        self.now = now
+    def __init__(
+        self, now: Callable[[], datetime] = utc_now, *, latency: float = 0.0, skew: timedelta = timedelta()
+    ) -> None:
+        self.now: Callable[[], datetime] = lambda: now() + skew  # `skew`: how far the venue's clock is ahead of ours
         self.latency = latency
+        self.too_early = 0  # requests that came while their sender had been told to wait
+        self._quiet_until: dict[str, datetime] = {}  # by sender
         self.requests: list[Any] = []
         self.calls: Counter[str] = Counter()  # by kind of request
         self.statuses: Counter[int] = Counter()  # of the answers; a request that got none is not counted
@@ -62,6 +72,8 @@ class SandboxVenue(ABC):
             self.requests.append(asked)
             del self.requests[:-LOG]
             self.calls[self.kind(request, asked)] += 1
+            if self.now() < self._quiet_until.get(client_of(request), EPOCH):
+                self.too_early += 1
             fault = self._due()
             response = fault.act(request, self.answer) if fault else self.answer(request)
             self.statuses[response.status_code] += 1
@@ -93,10 +105,37 @@ class SandboxVenue(ABC):
     ) -> None:
         self._order(lambda request, answer: httpx.Response(status, headers=headers, content=body), times)
 
-    def rate_limit(self, times: int | None = 1) -> None:
-        """Refuse as the venue refuses a client that asks too much."""
-        status, body = self.rate_limited
+    def rate_limit(self, times: int | None = 1, *, retry_after: float | None = None) -> None:
+        """Refuse as the venue refuses a client that asks too much, with or without saying for how long."""
+
+        def act(request: httpx.Request, answer: Handler) -> httpx.Response:
+            self.hush(request, retry_after or 0)
+            status, body = self.rate_limited
+            headers = {"content-type": "application/json"}
+            if retry_after is not None:
+                headers["retry-after"] = f"{retry_after:g}"
+            return httpx.Response(status, headers=headers, content=body)
+
+        self._order(act, times)
+
+    def hush(self, request: httpx.Request, seconds: float) -> None:
+        """The sender is told to wait: what it asks sooner is counted in `too_early`."""
+        self._quiet_until[client_of(request)] = self.now() + timedelta(seconds=seconds)
+
+    def maintain(self, times: int | None = 1) -> None:
+        """Answer as during maintenance."""
+        status, body = self.maintenance
         self.fail(status, body, {"content-type": "application/json"}, times)
+
+    def after(self, requests: int, act: Callable[[], None]) -> None:
+        """Answer so many requests as usual, then do this before the next: revoke a key, end a token."""
+        self._order(lambda request, answer: answer(request), requests)
+
+        def then(request: httpx.Request, answer: Handler) -> httpx.Response:
+            act()
+            return answer(request)
+
+        self._order(then, 1)
 
     def html(self, times: int | None = 1, status: int = 200) -> None:
         """A web page where JSON is expected."""

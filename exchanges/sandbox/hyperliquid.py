@@ -21,10 +21,10 @@ from typing import Any, Literal, NamedTuple
 
 import httpx
 
-from exchanges.sandbox.base import EPOCH, SandboxVenue, to_ms, utc_now
+from exchanges.sandbox.base import EPOCH, SandboxVenue, client_of, to_ms, utc_now
+from exchanges.sandbox.history import Row, Truth, Truths
 from exchanges.sandbox.trader import DAY_MS, FORCED, Execution, Market, Trader
 
-Row = dict[str, Any]  # a row as the API gives it: a fill, or {"fill": ..., "twapId": ...}
 Role = Literal["user", "agent", "subAccount", "vault", "missing"]
 
 DEMO_TRADER = "0xde3000000000000000000000000000000000a001"  # two years fit into the venue's memory
@@ -73,15 +73,6 @@ TRADER_MARKETS = (*MARKETS, _market(SHARED, "kPEPE", 0, 4))
 TOKENS = {"USDC": 0, "PURR": 1, "HYPE": 150, "USDE": 235}
 SIZE_DECIMALS = {"USDC": 8, "PURR": 0, "HYPE": 2, "USDE": 2}
 DEXES = {"xyz": "XYZ", "hyna": "HyENA"}
-
-
-class Truth(NamedTuple):
-    """What a day in a market comes to; liquidations and auto-deleveraging of one's own position stand apart."""
-
-    fills: int = 0
-    notional: Decimal = ZERO
-    forced_fills: int = 0
-    forced_notional: Decimal = ZERO
 
 
 class Tally(NamedTuple):
@@ -365,7 +356,7 @@ class Hyperliquid(SandboxVenue):
 
     def truth(
         self, address: str, since: datetime | None = None, until: datetime | None = None, *, within_memory: bool = False
-    ) -> dict[tuple[date, str], Truth]:
+    ) -> Truths:
         """What a complete reading of both lists in [since, until) comes to, for each UTC day and perpetual market.
 
         Never beyond now. Spot, outcomes, settlements and fills of an unknown kind are left out. `within_memory`: only
@@ -376,7 +367,7 @@ class Hyperliquid(SandboxVenue):
             first = to_ms(since) if since else 0
             last = min(now_ms, to_ms(until) - 1) if until else now_ms
             horizons = [self._horizon(account, twap, now_ms) if within_memory else EVERYTHING for twap in (False, True)]
-            result: dict[tuple[date, str], Truth] = {}
+            result: Truths = {}
             for ordinal in account.ordinals(_ordinal(last)):
                 rows = self._day(account, False, ordinal, horizons[False], first, last)
                 rows += self._day(account, True, ordinal, horizons[True], first, last)
@@ -392,12 +383,9 @@ class Hyperliquid(SandboxVenue):
                     day = date.fromordinal(ordinal), fill["coin"]
                     old = result.get(day, Truth())
                     notional = Decimal(fill["px"]) * Decimal(fill["sz"])
-                    if _is_forced(account, fill):
-                        result[day] = Truth(
-                            old.fills, old.notional, old.forced_fills + 1, old.forced_notional + notional
-                        )
-                    elif fill["dir"] in PERP_DIRS:
-                        result[day] = old._replace(fills=old.fills + 1, notional=old.notional + notional)
+                    is_forced = _is_forced(account, fill)
+                    if is_forced or fill["dir"] in PERP_DIRS:
+                        result[day] = old.plus(notional, is_forced=is_forced)
             return result
 
     # The venue.
@@ -433,13 +421,13 @@ class Hyperliquid(SandboxVenue):
         return sum(weight for _, weight in spent)
 
     def _pay(self, request: httpx.Request, weight: int) -> bool:
-        if self.weight_used(_client(request)) + weight > self.weight_per_minute:
+        if self.weight_used(client_of(request)) + weight > self.weight_per_minute:
             return False
         self._bill(request, weight)
         return True
 
     def _bill(self, request: httpx.Request, weight: int) -> None:
-        self._spent[_client(request)].append((self.now(), weight))
+        self._spent[client_of(request)].append((self.now(), weight))
 
     def _user_fills(self, body: Row) -> list[Row]:
         return self._fills(body, 0, None, newest_first=True)
@@ -735,10 +723,6 @@ def _by_day(rows: Sequence[Row]) -> dict[int, list[Row]]:
     for row in sorted(rows, key=time_of):
         days.setdefault(_ordinal(time_of(row)), []).append(row)
     return days
-
-
-def _client(request: httpx.Request) -> str:
-    return str(request.extensions.get("client", "127.0.0.1"))
 
 
 def _user(body: Row) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from exchanges.sandbox import SANDBOXES, Sandbox
 from exchanges.sandbox.base import to_ms
+from exchanges.sandbox.history import Truth
 from exchanges.sandbox.hyperliquid import (
     DEMO_AGENT,
     DEMO_BOT,
@@ -24,7 +25,6 @@ from exchanges.sandbox.hyperliquid import (
     ZERO_HASH,
     Hyperliquid,
     Row,
-    Truth,
     is_perp,
     time_of,
 )
