@@ -13,8 +13,8 @@ FIRST_RETRY = timedelta(minutes=1)
 LONGEST_RETRY = timedelta(minutes=15)
 # What an examination may change of a credential.
 FIELDS = [
-    "account_ref", "description", "may_trade", "may_withdraw", "expires_at", "related", "verified_at", "failures",
-    "due_at", "health_state", "health_text", "health_at",
+    "account_ref", "description", "may_trade", "may_withdraw", "expires_at", "related", "stream_names", "verified_at",
+    "failures", "due_at", "health_state", "health_reason", "health_text", "health_at",
 ]  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def note_identity(credential: ExchangeCredential, identity: Identity, *, now: da
     credential.description = identity.description
     credential.may_trade, credential.may_withdraw = identity.may_trade, identity.may_withdraw
     credential.expires_at = identity.expires_at
+    credential.stream_names = list(identity.streams)
     credential.related = [asdict(related) for related in identity.related]
     credential.verified_at = now
     note_success(credential, now=now)
@@ -63,7 +64,7 @@ def note_success(credential: ExchangeCredential, *, now: datetime) -> None:
         left = "1 day" if days == 1 else f"{days} days"
         text = f"Works, and expires in {left} ({credential.expires_at:%Y-%m-%d}). Make a new key in time."
     credential.failures = 0
-    _report(credential, Health.WORKS, text, now)
+    _report(credential, Health.WORKS, None, text, now)
 
 
 def note_failure(credential: ExchangeCredential, fault: VenueError | SecretError, *, now: datetime) -> None:
@@ -71,25 +72,32 @@ def note_failure(credential: ExchangeCredential, fault: VenueError | SecretError
     credential.failures += 1
     pause = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(credential.failures - 1, 10))
     match fault:
+        case CredentialsRejected(reason=Reason.WRONG_KEY) if credential.verified_at:
+            text = (
+                f"{credential.venue_name} no longer takes this key, which worked on {credential.verified_at:%Y-%m-%d}: "
+                "it was deleted or replaced there. Make a new key and put it in; reading goes on from where it stopped."
+            )
+            _report(credential, Health.REJECTED, Reason.REVOKED, text, now)
         case CredentialsRejected():
-            _report(credential, Health.REJECTED, str(fault), now)
+            _report(credential, Health.REJECTED, fault.reason, str(fault), now)
         case SecretError():
-            _report(credential, Health.UNREADABLE, str(fault), now)
+            _report(credential, Health.UNREADABLE, None, str(fault), now)
         case PayloadError():
             credential.due_at = now + LONGEST_RETRY
-            _report(credential, Health.PUZZLED, str(fault), now)
+            _report(credential, Health.PUZZLED, None, str(fault), now)
         case _:
             asked = timedelta(seconds=fault.retry_in or 0) if isinstance(fault, VenueUnavailable) else timedelta()
             pause = max(pause, asked)
             credential.due_at = now + pause
-            _report(credential, Health.UNAVAILABLE, f"{fault} Trying again in {in_words(pause)}; nothing is lost.", now)
+            text = f"{fault} Trying again in {in_words(pause)}; nothing is lost."
+            _report(credential, Health.UNAVAILABLE, fault.reason, text, now)
 
 
 def note_bug(credential: ExchangeCredential, fault: Exception, *, now: datetime) -> None:
     """A fault of ours. Only its kind is shown: its text may hold anything."""
     credential.failures += 1
     text = f"perpdash itself failed ({type(fault).__name__}); its log says where. Nothing stored is lost."
-    _report(credential, Health.PUZZLED, text, now)
+    _report(credential, Health.PUZZLED, None, text, now)
 
 
 def in_words(span: timedelta) -> str:
@@ -101,5 +109,6 @@ def in_words(span: timedelta) -> str:
     return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
-def _report(credential: ExchangeCredential, state: Health, text: str, now: datetime) -> None:
-    credential.health_state, credential.health_text, credential.health_at = state, text[:500], now
+def _report(credential: ExchangeCredential, state: Health, reason: Reason | None, text: str, now: datetime) -> None:
+    credential.health_state, credential.health_reason = state, reason or ""
+    credential.health_text, credential.health_at = text[:500], now

@@ -31,6 +31,14 @@ class CredentialForm(forms.Form):
         self.credentials: Credentials | None = None
         for item in fields(venue.credentials_type):
             is_secret = not item.repr
+            if choices := item.metadata.get("choices"):
+                self.fields[item.name] = forms.ChoiceField(
+                    label=item.metadata["label"],
+                    help_text=item.metadata["help"],
+                    choices=choices.items(),
+                    required="optional" not in item.metadata,
+                )
+                continue
             self.fields[item.name] = forms.CharField(
                 label=item.metadata["label"],
                 help_text=item.metadata["help"],

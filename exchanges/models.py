@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from exchanges.fields import ExactDecimalField, Secret, SecretError, SecretField, UsdField
 from exchanges.venues import VENUES
-from exchanges.venues.base import FORCED, Credentials, Kind, Liquidity, Side, Venue
+from exchanges.venues.base import FORCED, Credentials, Kind, Liquidity, Side, Stream, Venue
 
 
 class Health(models.TextChoices):
@@ -33,6 +33,7 @@ STOPPED = (Health.REJECTED, Health.UNREADABLE)
 @dataclass(frozen=True, slots=True)
 class HealthReport:
     state: Health
+    reason: str  # a Reason, or empty
     text: str
     at: datetime | None
 
@@ -51,6 +52,7 @@ class ExchangeCredential(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     health_state = models.CharField(max_length=16, choices=Health, default=Health.NEW)
+    health_reason = models.CharField(max_length=24, blank=True)  # of the known ones, where it is one
     health_text = models.CharField(max_length=500, blank=True)
     health_at = models.DateTimeField(null=True, blank=True)
     description = models.CharField(max_length=300, blank=True)
@@ -58,6 +60,7 @@ class ExchangeCredential(models.Model):
     may_withdraw = models.BooleanField(default=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     related = models.JSONField(default=list, blank=True)  # [{"label", "values"}] of accounts this one knows of
+    stream_names = models.JSONField(default=list, blank=True)  # the venue's lists of fills that this account has
     verified_at = models.DateTimeField(null=True, blank=True)
 
     history_from = models.DateTimeField(help_text="How far back fills are wanted.")
@@ -91,8 +94,14 @@ class ExchangeCredential(models.Model):
         return VENUES[self.venue].name if self.venue in VENUES else self.venue
 
     @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The lists of fills that are read of this account: all of the venue's, until the venue said which it has."""
+        known = self.venue_type.streams
+        return tuple(stream for stream in known if stream.name in self.stream_names) or known
+
+    @property
     def health(self) -> HealthReport:
-        return HealthReport(Health(self.health_state), self.health_text, self.health_at)
+        return HealthReport(Health(self.health_state), self.health_reason, self.health_text, self.health_at)
 
     def set_secrets(self, credentials: Credentials) -> None:
         """Puts a venue's credentials into the encrypted column, bound to this row."""
@@ -203,6 +212,22 @@ class Coverage(models.Model):
         return f"{self.stream} {self.from_at:%Y-%m-%d %H:%M} to {self.until_at:%Y-%m-%d %H:%M}: {self.state}"
 
 
+class Retraction(models.Model):
+    """A fill the venue took back, by its identity: it is in no total, whether it came before or comes later."""
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="retractions", db_index=False)
+    fill_id = models.CharField(max_length=200)
+    why = models.CharField(max_length=300)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["credential", "fill_id"], name="a_fill_retracted_once")]
+        ordering = ["-seen_at"]
+
+    def __str__(self) -> str:
+        return f"{self.fill_id}: {self.why}"
+
+
 class HeldRow(models.Model):
     """A row of a venue that was not understood, raw. `reparse_held` tries again after an upgrade."""
 
@@ -254,6 +279,7 @@ class SyncRun(models.Model):
     seen = models.PositiveIntegerField("seen before", default=0)
     skipped = models.JSONField(default=dict, blank=True)  # {kind: rows}
     held = models.PositiveIntegerField(default=0)
+    retracted = models.PositiveIntegerField(default=0)  # fills taken out again
     outcome = models.CharField(max_length=16, choices=Outcome, default=Outcome.RUNNING)
     message = models.CharField(max_length=500, blank=True)
 
@@ -266,6 +292,5 @@ class SyncRun(models.Model):
 
 
 def history_start(now: datetime) -> datetime:
-    """Two years back, from the start of that UTC day."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=730)
+    """Two years back, with ten minutes to begin in: most venues remember no longer than that, to the second."""
+    return (now - timedelta(days=730) + timedelta(minutes=10)).replace(second=0, microsecond=0)

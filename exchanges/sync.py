@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -10,8 +10,8 @@ from django.db import connection
 
 from exchanges.fields import as_units, plain, to_usd_places
 from exchanges.ledger import Ledger
-from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow
-from exchanges.venues.base import FillReport, Held, Missing, Page, Skipped, Stream, Window
+from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, Retraction
+from exchanges.venues.base import FillReport, Held, Missing, Page, Retracted, Skipped, Stream, Window, subtract
 
 Touched = set[tuple[date, str]]  # (UTC day, symbol)
 
@@ -37,20 +37,26 @@ class Stored:
     new: int = 0
     seen: int = 0
     held: int = 0
+    retracted: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def next_step(credential: ExchangeCredential, window: Window, *, now: datetime) -> Step | None:
+def next_step(
+    credential: ExchangeCredential, window: Window, *, now: datetime, under_way: Sequence[Step] = ()
+) -> Step | None:
     """What the ledger lacks of the window, most urgent first: what is new, what is about to slide out, the newest.
 
-    None when there is nothing (more) to read. Each step, once settled, is not handed out again.
+    None when there is nothing (more) to read. A step that is under way or settled is not handed out again.
     """
     overlap = credential.venue_type.overlap  # rows appear late: what borders on something read is read a bit earlier
     older: list[tuple[bool, Window, Stream]] = []
-    for stream in credential.venue_type.streams:
+    for stream in credential.streams:
         ledger = Ledger(credential, stream.name)
         start = _remembered_since(ledger, stream, window.since, now)
-        missing = ledger.missing(Window(start, window.until), now=now)
+        taken = [step.window for step in under_way if step.stream == stream]
+        missing = [
+            left for part in ledger.missing(Window(start, window.until), now=now) for left in subtract(part, taken)
+        ]
         # New is what came since the account is here; before that lies the history a backfill reads.
         new = [
             part for part in (Window(max(part.since, credential.created_at), part.until) for part in missing) if part
@@ -80,7 +86,7 @@ def next_step(credential: ExchangeCredential, window: Window, *, now: datetime) 
 
 def steps_again(credential: ExchangeCredential, window: Window, *, now: datetime) -> Iterator[Step]:
     """Every part of the window, newest first, whether it was read before or not."""
-    for stream in credential.venue_type.streams:
+    for stream in credential.streams:
         since = max(window.since, now - stream.memory) if stream.memory else window.since
         left = Window(since, now if stream.forgets_by_count else window.until)
         while left:
@@ -102,7 +108,7 @@ def _remembered_since(ledger: Ledger, stream: Stream, since: datetime, now: date
         return since
     edge = now - stream.memory
     if ledger.missing(Window(since, edge), now=now):
-        why = f"The venue keeps fills for {stream.memory.days:,} days; these are older."
+        why = f"The venue keeps fills for {round(stream.memory / timedelta(days=1)):,} days; these are older."
         ledger.mark_out_of_reach(Missing(Window(since, edge), why))
     return edge
 
@@ -117,7 +123,7 @@ def distrust_the_future(credential: ExchangeCredential, *, now: datetime) -> Non
 
     When that was claimed is not known, so the last day goes with it and is read again.
     """
-    for stream in credential.venue_type.streams:
+    for stream in credential.streams:
         ledger = Ledger(credential, stream.name)
         known_until = ledger.covered_until()
         if known_until and known_until > now:
@@ -130,9 +136,16 @@ def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: da
     Rows that are there already stay as they are, so any page may be stored any number of times.
     """
     stored = Stored(rows=len(page.rows))
+    for row in page.rows:
+        if isinstance(row, Retracted):
+            stored.skipped["trade bust"] += 1
+            retract(credential, row, stored, now=now)
     reports: dict[str, FillReport] = {}  # PostgreSQL refuses the same row twice in one statement
+    gone = set(credential.retractions.values_list("fill_id", flat=True))
     for row in page.rows:
         match row:
+            case FillReport(fill_id=fill_id) if fill_id in gone:
+                stored.skipped["taken back"] += 1
             case FillReport():
                 reports[row.fill_id] = row
             case Skipped(kind):
@@ -142,7 +155,7 @@ def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: da
     new = insert_fills(credential, reports)
     stored.new = len(new)
     stored.seen = stored.rows - stored.new - stored.held - stored.skipped.total()
-    stored.touched = {(reports[fill_id].executed_at.date(), reports[fill_id].symbol) for fill_id in new}
+    stored.touched |= {(reports[fill_id].executed_at.date(), reports[fill_id].symbol) for fill_id in new}
     ledger = Ledger(credential, stream.name)
     if page.covered:
         ledger.cover(page.covered)
@@ -158,6 +171,17 @@ def settle(credential: ExchangeCredential, step: Step, *, now: datetime) -> None
     ledger = Ledger(credential, step.stream.name)
     for left in ledger.missing(step.window, now=now):
         ledger.mark_gap(Missing(left, "The venue's answer did not reach over this range."), retry_at=now + GAP_RETRY)
+
+
+def retract(credential: ExchangeCredential, row: Retracted, stored: Stored, *, now: datetime) -> None:
+    """Takes a fill out, for good."""
+    Retraction.objects.bulk_create(
+        [Retraction(credential=credential, fill_id=name, why=row.why[:300], seen_at=now) for name in row.fill_ids],
+        ignore_conflicts=True,
+    )
+    there = Fill.objects.filter(credential=credential, fill_id__in=row.fill_ids)
+    stored.touched |= set(there.values_list("day", "symbol"))
+    stored.retracted += there.delete()[0]
 
 
 def hold(credential: ExchangeCredential, stream: str, row: Held, *, now: datetime) -> int:

@@ -46,7 +46,7 @@ class Completeness:
         self.lacks: dict[int, list[Lack]] = {
             pk: [
                 lack
-                for stream in credential.venue_type.streams
+                for stream in credential.streams
                 for lack in self._lacks(credential, rows.get((pk, stream.name), []))
             ]
             for pk, credential in self.credentials.items()
@@ -73,7 +73,7 @@ class Completeness:
         for pk in self.credentials if credential_ids is None else credential_ids:
             account, history_from = str(self.credentials[pk]), self.credentials[pk].history_from
             if window.since < history_from and not is_all:
-                why.append(f"{account}: Asked for only from {history_from:%Y-%m-%d} on.")
+                why.append(f"{account}: Asked for only from {history_from:%Y-%m-%d %H:%M} UTC on.")
             why += [
                 f"{lack.account}: {lack.why}"
                 for lack in self.lacks[pk]
@@ -106,7 +106,7 @@ class Completeness:
     def progress(self, pk: int) -> float:
         """The share of the wanted time, over all streams, that is settled: covered, or known to be out of reach."""
         credential = self.credentials[pk]
-        wanted = (self.now - credential.history_from) * len(credential.venue_type.streams)
+        wanted = (self.now - credential.history_from) * len(credential.streams)
         unread = (lack.window for lack in self.lacks[pk] if lack.state == "unread")
         return 1 - sum((window.until - window.since for window in unread), timedelta()) / wanted
 

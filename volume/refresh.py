@@ -1,10 +1,12 @@
 """One credential from venue to page: takes its lease, reads what the ledger lacks, stores it page by page."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from threading import get_ident
 from time import monotonic
 
 from django.db import transaction
@@ -12,6 +14,7 @@ from django.db.models import Q
 
 from exchanges import doctor, sync
 from exchanges.connect import BRIEF, connect
+from exchanges.fetching import fetched
 from exchanges.fields import SecretError
 from exchanges.ledger import Ledger
 from exchanges.models import Coverage, ExchangeCredential, SyncRun
@@ -24,7 +27,7 @@ VERIFY_EVERY = timedelta(days=1)
 PUSH_EVERY = 1.0  # seconds; a page of fills is stored far more often during a backfill
 Outcome = SyncRun.Outcome
 STOPPED = "Stopped. What was read is kept; the rest can be read later."
-OUTCOME_FIELDS = ["due_at", "failures", "fresh_at", "health_state", "health_text", "health_at"]
+OUTCOME_FIELDS = ["due_at", "failures", "fresh_at", "health_state", "health_reason", "health_text", "health_at"]
 
 
 class NotOurs(Exception):
@@ -98,9 +101,11 @@ def _read(
 ) -> None:
     now = clock()
     credential.due_at = now + credential.venue_type.poll_every
+    reader = get_ident()
 
     def hold_on(seconds: float) -> None:
-        credential.keep(now=clock() + timedelta(seconds=seconds))  # a long wait must not lose the lease
+        if get_ident() == reader:  # where other threads fetch, this one keeps the lease while it waits for them
+            credential.keep(now=clock() + timedelta(seconds=seconds))  # a long wait must not lose it
 
     try:
         with connect(credential, patience=wanted.patience, before_sleep=hold_on) as venue:
@@ -138,13 +143,28 @@ def _read_steps(
     deadline = clock() + timedelta(seconds=wanted.seconds) if wanted.seconds is not None else None
     pushed = 0.0
     asked_from = run.until
-    for step in _steps(credential, wanted, run):
-        asked_from = min(asked_from, step.window.since)
-        for page in venue.fetch_fills(step.stream, step.window):
+    next_step = _steps(credential, wanted, run)
+
+    def next_in_time(under_way: Sequence[sync.Step]) -> sync.Step | None:
+        if deadline and asked_from < run.until and clock() >= deadline:
+            credential.due_at = clock()  # most likely there is more
+            return None
+        return next_step(under_way)
+
+    def keep() -> None:
+        if not credential.keep(now=clock()):
+            raise _Stopped
+
+    with closing(fetched(venue, next_in_time, while_waiting=keep)) as pages:
+        for step, page in pages:
+            asked_from = min(asked_from, step.window.since)
             with transaction.atomic():
                 # Also the fence: a worker that lost its lease must not write beside its successor.
                 if not credential.keep(now=clock(), backfilling=step.is_older and not wanted.again):
                     raise _Stopped
+                if page is None:
+                    sync.settle(credential, step, now=clock())
+                    continue
                 stored = sync.store(credential, step.stream, page, now=clock())
                 rebuild_days(credential, stored.touched)
                 _count(run, stored, venue.traffic)
@@ -152,27 +172,22 @@ def _read_steps(
                     pushed = monotonic()
                     transaction.on_commit(partial(live.push, credential.owner_id))
             on_page(run, page)
-        with transaction.atomic():
-            if not credential.keep(now=clock()):
-                raise _Stopped
-            sync.settle(credential, step, now=clock())
-        if deadline and clock() >= deadline:
-            credential.due_at = clock()  # most likely there is more
-            break
     if wanted.trigger == SyncRun.Trigger.SCHEDULE:
         run.since = asked_from  # a poll speaks of what it asked for, not of all that was ever wanted
 
 
-def _steps(credential: ExchangeCredential, wanted: Wanted, run: SyncRun) -> Iterator[sync.Step]:
+def _steps(
+    credential: ExchangeCredential, wanted: Wanted, run: SyncRun
+) -> Callable[[Sequence[sync.Step]], sync.Step | None]:
+    """What hands out one step after the other, given those under way."""
+    window = Window(run.since, run.until)
     if wanted.again:
-        yield from sync.steps_again(credential, Window(run.since, run.until), now=run.started_at)
-        return
+        again = sync.steps_again(credential, window, now=run.started_at)
+        return lambda under_way: next(again, None)
     sync.distrust_the_future(credential, now=run.started_at)
     if wanted.gaps_too:
         sync.make_gaps_due(credential, now=run.started_at)
-    window = Window(run.since, run.until)
-    while step := sync.next_step(credential, window, now=run.started_at):
-        yield step
+    return lambda under_way: sync.next_step(credential, window, now=run.started_at, under_way=under_way)
 
 
 def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
@@ -180,10 +195,13 @@ def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
     run.new += stored.new
     run.seen += stored.seen
     run.held += stored.held
+    run.retracted += stored.retracted
     for kind, rows in stored.skipped.items():
         run.skipped[kind] = run.skipped.get(kind, 0) + rows
     _count_traffic(run, traffic)
-    run.save(update_fields=["rows", "new", "seen", "held", "skipped", "requests", "retries", "waited_seconds"])
+    run.save(
+        update_fields=["rows", "new", "seen", "held", "retracted", "skipped", "requests", "retries", "waited_seconds"]
+    )
 
 
 def _count_traffic(run: SyncRun, traffic: Traffic) -> None:
@@ -192,7 +210,7 @@ def _count_traffic(run: SyncRun, traffic: Traffic) -> None:
 
 def fresh_at(credential: ExchangeCredential) -> datetime | None:
     """Up to when every fill of the account was asked for: the least of its streams. None before the first reading."""
-    ends = [Ledger(credential, stream.name).covered_until() for stream in credential.venue_type.streams]
+    ends = [Ledger(credential, stream.name).covered_until() for stream in credential.streams]
     known = [end for end in ends if end]
     return min(known) if len(known) == len(ends) else None
 
@@ -239,7 +257,7 @@ def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]
             outcome = venue.parse_held(row.stream, row.raw)
             if isinstance(outcome, Held):
                 continue
-            stream = next(stream for stream in venue.streams if stream.name == row.stream)
+            stream = next(stream for stream in credential.streams if stream.name == row.stream)
             with transaction.atomic():
                 credential.lock()
                 stored = sync.store(credential, stream, Page(rows=[outcome]), now=now)

@@ -72,7 +72,7 @@ class SandboxVenue(ABC):
             self.requests.append(asked)
             del self.requests[:-LOG]
             self.calls[self.kind(request, asked)] += 1
-            if self.now() < self._quiet_until.get(client_of(request), EPOCH):
+            if self.now() < self._quiet_until.get(self.sender(request), EPOCH):
                 self.too_early += 1
             fault = self._due()
             response = fault.act(request, self.answer) if fault else self.answer(request)
@@ -93,6 +93,10 @@ class SandboxVenue(ABC):
 
     def kind(self, request: httpx.Request, asked: Any) -> str:
         return request.url.path
+
+    def sender(self, request: httpx.Request) -> str:
+        """Who is meant when a request is told to wait: its client, or an account where the venue counts by account."""
+        return client_of(request)
 
     # Faults: each holds for `times` requests, None = until `heal`.
 
@@ -120,7 +124,7 @@ class SandboxVenue(ABC):
 
     def hush(self, request: httpx.Request, seconds: float) -> None:
         """The sender is told to wait: what it asks sooner is counted in `too_early`."""
-        self._quiet_until[client_of(request)] = self.now() + timedelta(seconds=seconds)
+        self._quiet_until[self.sender(request)] = self.now() + timedelta(seconds=seconds)
 
     def maintain(self, times: int | None = 1) -> None:
         """Answer as during maintenance."""

@@ -1,7 +1,7 @@
 """What a venue is to us, in plain Python: fills reported, pages read, errors told, and the class a venue fills in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
@@ -85,6 +85,17 @@ class Held:
     executed_at: datetime | None = None  # where the row at least says when
 
 
+@dataclass(frozen=True, slots=True)
+class Retracted:
+    """The venue took a fill back. It is taken out, also when it only comes (or comes again) later."""
+
+    fill_ids: tuple[str, ...]  # what it may be called here, where the venue does not say of which kind it was
+    why: str
+
+
+Row = FillReport | Skipped | Held | Retracted
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
     """A half-open range of time [since, until)."""
@@ -127,7 +138,7 @@ class Page:
     that can't be said yet. What is neither covered nor named here when the fetch ends, is a gap.
     """
 
-    rows: list[FillReport | Skipped | Held]
+    rows: Sequence[Row]
     covered: Window | None = None
     gap: Missing | None = None  # could not be read this time
     out_of_reach: Missing | None = None  # the venue no longer has it
@@ -146,30 +157,37 @@ class Stream:
 
 
 class Reason(StrEnum):
-    """Why a venue, or we, do not take a key. Each has one thing to do, which the message says."""
+    """Why a key does not do. Each has one thing to do, which the message says."""
 
     MALFORMED = "malformed"
     UNKNOWN_ACCOUNT = "unknown_account"
-    AGENT = "agent"
+    AGENT = "agent"  # the address of an agent wallet, not of the account behind it
     WRONG_KEY = "wrong_key"
-    WRONG_ENVIRONMENT = "wrong_environment"
+    WRONG_VENUE = "wrong_venue"  # a key of another exchange of much the same name
+    WRONG_ENVIRONMENT = "wrong_environment"  # a testnet's or a demo's key, or the other way round
+    WRONG_ACCOUNT = "wrong_account"  # a good key, of another account than the one it is given for
     EXPIRED = "expired"
+    REVOKED = "revoked"  # it worked before
     MISSING_PERMISSION = "missing_permission"
     IP_NOT_ALLOWED = "ip_not_allowed"
     CLOCK = "clock"
-    CAN_TRADE = "can_trade"
+    CAN_TRADE = "can_trade"  # or withdraw
+    CLOSED = "closed"  # the venue does not serve the account: suspended, a region it left
 
 
 class VenueError(Exception):
     """Something between us and a venue went wrong. The text is for the user and holds no secret."""
 
+    reason: Reason | None = None
+
 
 class VenueUnavailable(VenueError):
     """Time heals. `retry_in` is what the venue, or our budget with it, asks us to wait, in seconds."""
 
-    def __init__(self, message: str, *, retry_in: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_in: float | None = None, reason: Reason | None = None) -> None:
         super().__init__(message)
         self.retry_in = retry_in
+        self.reason = reason
 
 
 class BudgetSpent(VenueUnavailable):
@@ -178,6 +196,8 @@ class BudgetSpent(VenueUnavailable):
 
 class CredentialsRejected(VenueError):
     """The user heals."""
+
+    reason: Reason
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -206,6 +226,7 @@ class Identity:
     may_withdraw: bool = False
     expires_at: datetime | None = None
     related: tuple[Related, ...] = ()
+    streams: tuple[str, ...] = ()  # the names of those the account has; empty is all of the venue's
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +260,17 @@ class Credentials:
         return cls(**texts)
 
 
-def credential_field(label: str, help_text: str, *, secret: bool = False, optional: bool = False) -> Any:
-    """A field of a venue's Credentials, with the words its form shows."""
-    metadata = {"label": label, "help": help_text} | ({"optional": "yes"} if optional else {})
+def credential_field(
+    label: str,
+    help_text: str,
+    *,
+    secret: bool = False,
+    optional: bool = False,
+    choices: Mapping[str, str] | None = None,
+) -> Any:
+    """A field of a venue's Credentials, with the words its form shows. `choices` are {value: label}."""
+    metadata: dict[str, Any] = {"label": label, "help": help_text}
+    metadata |= ({"optional": "yes"} if optional else {}) | ({"choices": choices} if choices else {})
     if optional:
         return field(repr=not secret, metadata=metadata, default="")
     return field(repr=not secret, metadata=metadata)
@@ -267,6 +296,7 @@ class Venue(ABC):
     key_steps: ClassVar[tuple[str, ...]]  # how a user gets what the form asks for
     memory_note: ClassVar[str]  # how far back the venue remembers, for the user
     may_hold_powers: ClassVar[bool] = True  # False where what is added can never trade or withdraw
+    in_flight: ClassVar[int] = 1  # how many windows may be fetched at once, from as many threads
     poll_every: ClassVar[timedelta] = timedelta(seconds=20)
     overlap: ClassVar[timedelta] = timedelta(minutes=10)  # re-read at each poll: rows appear late at every venue
     traffic: Traffic
@@ -280,7 +310,7 @@ class Venue(ABC):
         """The fills of `stream` in `window`, page by page; reading again is harmless. Raises any VenueError."""
 
     @abstractmethod
-    def parse_held(self, stream: str, row: str) -> FillReport | Skipped | Held:
+    def parse_held(self, stream: str, row: str) -> Row:
         """A row of a stream that was held, read again with today's knowledge (and the list of markets, if needed)."""
 
     @abstractmethod

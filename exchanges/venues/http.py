@@ -1,11 +1,14 @@
 """The one HTTP door to every venue: time-outs, budgets, retries with back-off, and our errors."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from math import ceil, isfinite
-from typing import Any, Self, TypeVar
+from threading import Lock
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 import msgspec
@@ -14,7 +17,7 @@ from limits.storage import MemoryStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from exchanges.venues.base import BudgetSpent, PayloadError, Traffic, VenueUnavailable
+from exchanges.venues.base import BudgetSpent, PayloadError, Reason, Traffic, Venue, VenueUnavailable
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 ATTEMPTS = 5
@@ -23,7 +26,8 @@ LONGEST_PAUSE = 60.0
 LONGEST_TOLD_PAUSE = 86_400.0
 LONGEST_ANSWER = 45.0
 CLOCK_TOLERANCE = 90.0
-RATE_LIMIT_PAUSE = 10.0  # after a 429 that does not say how long
+RATE_LIMIT_PAUSE = 10.0  # at most, after a first 429 that does not say how long; doubles with each attempt
+SLACK = 0.05  # seconds by which two requests may differ in how long they travel
 T = TypeVar("T")
 TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -45,22 +49,27 @@ class Budget:
 
     def seconds_until(self, documented: RateLimitItem, scope: str, cost: int) -> float:
         """How long until `cost` may be asked; 0 is now."""
-        paused_until = self._storage.get_expiry(f"pause/{scope}") if self._storage.get(f"pause/{scope}") else 0.0
-        if (pause := paused_until - time.time()) > 0:
+        if pause := self.pause_left(scope):
             return pause
         limit = self._limit(documented)
         if self._limiter.test(limit, scope, cost=min(cost, limit.amount)):
             return 0.0
-        return max(0.05, self._limiter.get_window_stats(limit, scope).reset_time - time.time())
+        # A request may have been on its way longer than the next one will be: the venue counts arrivals.
+        return max(0.0, self._limiter.get_window_stats(limit, scope).reset_time - time.time()) + SLACK
 
     def spend(self, documented: RateLimitItem, scope: str, cost: int) -> bool:
         """Take `cost`, or answer False and take nothing."""
         limit = self._limit(documented)
         return self._limiter.hit(limit, scope, cost=min(cost, limit.amount))
 
+    def pause_left(self, scope: str) -> float:
+        """How long nobody may ask within `scope`, in seconds; 0 is not at all."""
+        paused_until = self._storage.get_expiry(f"pause/{scope}") if self._storage.get(f"pause/{scope}") else 0.0
+        return max(0.0, paused_until - time.time())
+
     def pause(self, scope: str, seconds: float) -> None:
         """Nobody asks within `scope` for so long: the venue told one of us to wait. A longer pause stays."""
-        if self._storage.get(f"pause/{scope}") and self._storage.get_expiry(f"pause/{scope}") >= time.time() + seconds:
+        if self.pause_left(scope) >= seconds:
             return
         self._storage.clear(f"pause/{scope}")
         self._storage.incr(f"pause/{scope}", max(1, ceil(seconds)))
@@ -72,23 +81,40 @@ class Toll:
 
     limit: RateLimitItem
     scope: str
-    entry: int
+    entry: int = 1
     rows: int = 0
 
 
-class _Transient(Exception):
-    """Worth another attempt. `pause` is the venue's own word on when, in seconds."""
+class TryAgain(Exception):
+    """Worth another attempt. `pause` is the venue's own word on when, in seconds; the text goes on after its name."""
 
-    def __init__(self, what: str, pause: float | None = None) -> None:
+    def __init__(self, what: str, *, pause: float | None = None) -> None:
         super().__init__(what)
         self.pause = pause
 
 
+class SlowDown(TryAgain):
+    """The venue tells us to wait, and so all of us within `scope` (if not said, that of the request's first toll)."""
+
+    def __init__(self, what: str = "asks us to slow down", *, pause: float | None = None, scope: str = "") -> None:
+        super().__init__(what, pause=pause)
+        self.scope = scope
+
+
+class Refused(PayloadError):
+    """The venue did not accept a request for a reason of which we know no better."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Door:
-    """Asks one venue, politely and as often as it takes.
+    """Asks one venue, politely and as often as it takes. Several threads may.
 
     `patience` is the longest single wait, in seconds, that is slept through here; what needs longer is raised with
-    `retry_in`, so that a worker can do something else meanwhile.
+    `retry_in`, so that a worker can do something else meanwhile. `opener` takes an answer out of the venue's envelope,
+    or raises what the answer says went wrong.
     """
 
     def __init__(
@@ -100,78 +126,149 @@ class Door:
         patience: float,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        opener: Callable[[httpx.Response, bytes], bytes] | None = None,
     ) -> None:
         self.name = name
         self.traffic = Traffic()
-        self._budget = budget
         self.patience = patience
+        self._budget = budget
         self._sleep = sleep
+        self._opener = opener or self.plain
+        self._counting = Lock()
         self._client = httpx.Client(
             base_url=base_url, transport=transport, timeout=TIMEOUT, headers={"User-Agent": "perpdash"}
         )
 
-    def post(
-        self, path: str, json: Any, answer: type[T], *, toll: Toll, rows_cost: Callable[[T], int] | None = None
+    def get(
+        self,
+        path: str,
+        answer: type[T],
+        *,
+        tolls: Sequence[Toll],
+        query: str = "",
+        auth: httpx.Auth | None = None,
+        host: str = "",
     ) -> T:
-        """The decoded answer. Raises VenueUnavailable after the last attempt, PayloadError for what is not `answer`."""
-        request = self._client.build_request("POST", path, json=json)
-        return self._ask(request, answer, toll, rows_cost)
+        """The decoded answer; `query` is sent as it stands, `auth` applied anew to each attempt.
+
+        Raises VenueUnavailable after the last attempt, PayloadError for what is not `answer`, and what the opener does.
+        """
+        request = self._client.build_request("GET", f"{host}{path}?{query}" if query else f"{host}{path}")
+        return self._ask(request, answer, tolls, auth=auth)
+
+    def post(
+        self,
+        path: str,
+        answer: type[T],
+        *,
+        tolls: Sequence[Toll],
+        json: Any = None,
+        headers: dict[str, str] | None = None,
+        rows_cost: Callable[[T], int] | None = None,
+    ) -> T:
+        """The decoded answer; fails as `get` does. `rows_cost` says what a long answer costs on top."""
+        request = self._client.build_request("POST", path, json=json, headers=headers)
+        return self._ask(request, answer, tolls, rows_cost=rows_cost)
 
     def close(self) -> None:
         self._client.close()
 
-    def __enter__(self) -> Self:
-        return self
+    def plain(self, response: httpx.Response, content: bytes) -> bytes:
+        """What the HTTP status says, for answers without an envelope."""
+        status = response.status_code
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            raise SlowDown(pause=retry_after(response))
+        if status in TRANSIENT:
+            raise TryAgain(f"has trouble of its own (HTTP {status})", pause=retry_after(response))
+        if not response.is_success:
+            # The body may echo what we sent, so it is not shown.
+            raise Refused(
+                f"{self.name} did not accept our request (HTTP {status}). Nothing is lost; look for an update.",
+                status=status,
+            )
+        return content
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def check_clock(self, theirs: datetime) -> None:
+        """With a wrong clock we would claim time as read that has not come yet: better to read nothing."""
+        off = time.time() - theirs.timestamp()
+        if abs(off) > CLOCK_TOLERANCE:
+            way = "ahead" if off > 0 else "behind"
+            by = f"{abs(off) / 60:.0f} minutes" if abs(off) >= 120 else f"{abs(off):.0f} seconds"
+            raise VenueUnavailable(
+                f"This machine's clock is {by} {way} of {self.name}'s. Set it right.", reason=Reason.CLOCK
+            )
 
-    def _ask(self, request: httpx.Request, answer: type[T], toll: Toll, rows_cost: Callable[[T], int] | None) -> T:
+    def _ask(
+        self,
+        request: httpx.Request,
+        answer: type[T],
+        tolls: Sequence[Toll],
+        *,
+        auth: httpx.Auth | None = None,
+        rows_cost: Callable[[T], int] | None = None,
+    ) -> T:
         attempts = Retrying(
             stop=self._is_enough,
-            retry=retry_if_exception_type(_Transient),
+            retry=retry_if_exception_type(TryAgain),
             wait=self._pause_after,
             sleep=self._wait,
             before_sleep=self._count_retry,
             reraise=True,
         )
         try:
-            decoded: T = attempts(self._once, request, answer, toll, rows_cost)
-        except _Transient as fault:
+            for attempt in attempts:
+                with attempt:
+                    decoded = self._once(request, answer, tolls, auth, attempt.retry_state.attempt_number)
+        except TryAgain as fault:
             raise VenueUnavailable(f"{self.name} {fault}.", retry_in=fault.pause) from None
+        if rows_cost and (extra := rows_cost(decoded)):
+            while not self._budget.spend(tolls[0].limit, tolls[0].scope, extra):
+                self._wait(0.05)
         return decoded
 
-    def _once(self, request: httpx.Request, answer: type[T], toll: Toll, rows_cost: Callable[[T], int] | None) -> T:
-        while (wait := self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows)) > 0:
-            self._wait(wait)
-        while not self._budget.spend(toll.limit, toll.scope, toll.entry):
-            self._wait(0.05)
-        self.traffic.requests += 1
+    def _once(
+        self, request: httpx.Request, answer: type[T], tolls: Sequence[Toll], auth: httpx.Auth | None, number: int
+    ) -> T:
+        self._pay(tolls)
+        with self._counting:
+            self.traffic.requests += 1
         try:
-            response, content = self._send(request)
+            response, content = self._send(request, auth)
+            if date := response.headers.get("Date"):
+                with suppress(ValueError):
+                    self.check_clock(parsedate_to_datetime(date))
+            decoded = msgspec.json.decode(self._opener(response, content), type=answer)
         except httpx.TimeoutException:
-            raise _Transient("does not answer") from None
+            raise TryAgain("does not answer") from None
         except httpx.RequestError:
-            raise _Transient("cannot be reached") from None
-        self._check_clock(response)
-        self._check(response, toll)
-        try:
-            decoded = msgspec.json.decode(content, type=answer)
+            raise TryAgain("cannot be reached") from None
+        except SlowDown as fault:
+            if fault.pause is None:
+                fault.pause = min(RATE_LIMIT_PAUSE, tolls[0].limit.get_expiry()) * 2.0 ** (number - 1)
+            self._budget.pause(fault.scope or tolls[0].scope, fault.pause)
+            raise
         except msgspec.ValidationError as fault:
             raise PayloadError(
                 f"{self.name} answered in a form perpdash does not know ({fault}). Nothing is lost; look for an update."
             ) from None
         except msgspec.DecodeError:
-            raise _Transient("sent something that is not its API's answer (broken or cut off)") from None
-        if rows_cost and (extra := rows_cost(decoded)):
-            while not self._budget.spend(toll.limit, toll.scope, extra):
-                self._wait(0.05)
+            raise TryAgain("sent something that is not its API's answer (broken or cut off)") from None
         return decoded
 
-    def _send(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+    def _pay(self, tolls: Sequence[Toll]) -> None:
+        for toll in tolls:
+            while (wait := self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows)) > 0:
+                self._wait(wait)
+            while not self._budget.spend(toll.limit, toll.scope, toll.entry):
+                self._wait(0.05)
+        # While one toll was waited for, one of us may have been told to keep quiet.
+        while (wait := max(self._budget.pause_left(toll.scope) for toll in tolls)) > 0:
+            self._wait(wait)
+
+    def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> tuple[httpx.Response, bytes]:
         """The whole answer. A venue that sends it drop by drop must not hold a worker for ever."""
         deadline = time.monotonic() + LONGEST_ANSWER
-        response = self._client.send(request, stream=True)
+        response = self._client.send(request, stream=True, auth=auth)
         try:
             chunks = []
             for chunk in response.iter_bytes():
@@ -182,35 +279,9 @@ class Door:
             response.close()
         return response, b"".join(chunks)
 
-    def _check_clock(self, response: httpx.Response) -> None:
-        """With a wrong clock we would claim time as read that has not come yet: better to read nothing."""
-        try:
-            theirs = parsedate_to_datetime(response.headers["Date"]).timestamp()
-        except (KeyError, ValueError):
-            return
-        if abs(off := time.time() - theirs) > CLOCK_TOLERANCE:
-            way = "ahead" if off > 0 else "behind"
-            raise VenueUnavailable(
-                f"This machine's clock is {abs(off) / 60:.0f} minutes {way} of {self.name}'s. Set it right."
-            )
-
-    def _check(self, response: httpx.Response, toll: Toll) -> None:
-        status = response.status_code
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            pause = retry_after(response) or RATE_LIMIT_PAUSE
-            self._budget.pause(toll.scope, pause)
-            raise _Transient("asks us to slow down", pause)
-        if status in TRANSIENT:
-            raise _Transient(f"has trouble of its own (HTTP {status})", retry_after(response))
-        if not response.is_success:
-            # The body may echo what we sent, so it is not shown.
-            raise PayloadError(
-                f"{self.name} did not accept our request (HTTP {status}). Nothing is lost; look for an update."
-            )
-
     def _pause_after(self, state: RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
-        if isinstance(fault, _Transient) and fault.pause is not None:
+        if isinstance(fault, TryAgain) and fault.pause is not None:
             return fault.pause
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (state.attempt_number - 1))
 
@@ -220,11 +291,53 @@ class Door:
     def _wait(self, seconds: float) -> None:
         if seconds > self.patience:
             raise BudgetSpent(f"{self.name} lets us ask again in {ceil(seconds)} s.", retry_in=seconds)
-        self.traffic.waited_seconds += seconds
+        with self._counting:
+            self.traffic.waited_seconds += seconds
         self._sleep(seconds)
 
     def _count_retry(self, _: RetryCallState) -> None:
-        self.traffic.retries += 1
+        with self._counting:
+            self.traffic.retries += 1
+
+
+class HttpVenue(Venue):
+    """A venue behind a Door."""
+
+    origin: ClassVar[str]  # scheme and host of the venue's API
+
+    def __init__(
+        self,
+        credentials: Any,  # of credentials_type
+        *,
+        base_url: str = "",
+        budget: Budget | None = None,
+        patience: float = 5.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.credentials = credentials
+        self.is_at_home = not base_url  # and not at a proxy or a sandbox, of whose environment we know nothing
+        self.door = Door(
+            self.name,
+            base_url or self.home(),
+            budget=budget or Budget(),
+            patience=patience,
+            transport=transport,
+            sleep=sleep,
+            opener=self.open_answer,
+        )
+        self.traffic = self.door.traffic
+
+    def home(self) -> str:
+        """The origin of this credential's own environment."""
+        return self.origin
+
+    def open_answer(self, response: httpx.Response, content: bytes) -> bytes:
+        """What of an answer is to be decoded. Raises TryAgain, SlowDown or a VenueError for what it says went wrong."""
+        return self.door.plain(response, content)
+
+    def close(self) -> None:
+        self.door.close()
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from time import sleep as real_sleep
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import httpx
 import msgspec
 from limits import RateLimitItem, RateLimitItemPerMinute
 
@@ -35,14 +33,15 @@ from exchanges.venues.base import (
     Side,
     Skipped,
     Stream,
-    Venue,
     Window,
     credential_field,
     from_ms,
     subtract,
     to_ms,
 )
-from exchanges.venues.http import Budget, Door, Toll
+from exchanges.venues.http import HttpVenue, Toll
+
+T = TypeVar("T")
 
 PAGE = 2000
 MAYBE_CUT = 500  # the cap of the docs is 2000, that of some lists and years 500: an answer this long may have been cut
@@ -178,9 +177,10 @@ class _Step:
     stuck: Window | None = None  # a millisecond that holds more rows than a page
 
 
-class Hyperliquid(Venue):
+class Hyperliquid(HttpVenue):
     slug = "hyperliquid"
     name = "Hyperliquid"
+    origin = "https://api.hyperliquid.xyz"
     credentials_type: ClassVar[type[Credentials]] = HyperliquidCredentials
     streams = (Stream(name="fills", forgets_by_count=True), Stream(name="twap", forgets_by_count=True))
     key_steps = (
@@ -191,35 +191,15 @@ class Hyperliquid(Venue):
     may_hold_powers = False
     memory_note = "Hyperliquid keeps the last 10,000 fills of an address (spot and outcome fills included)."
 
-    def __init__(
-        self,
-        credentials: HyperliquidCredentials,
-        *,
-        base_url: str = "",
-        budget: Budget | None = None,
-        patience: float = 5.0,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Any = real_sleep,
-    ) -> None:
+    def __init__(self, credentials: HyperliquidCredentials, **options: Any) -> None:
+        super().__init__(credentials, **options)
         self.address = credentials.address
-        self.door = Door(
-            self.name,
-            base_url or "https://api.hyperliquid.xyz",
-            budget=budget or Budget(),
-            patience=patience,
-            transport=transport,
-            sleep=sleep,
-        )
-        self.traffic = self.door.traffic
         self._collateral: dict[str, str | None] = {}
-
-    def close(self) -> None:
-        self.door.close()
 
     # --- Who is this -------------------------------------------------------------------------------------------------
 
     def identify(self) -> Identity:
-        role = self.door.post("/info", {"type": "userRole", "user": self.address}, Role, toll=ROLE_TOLL)
+        role = self._info({"type": "userRole", "user": self.address}, Role, toll=ROLE_TOLL)
         data = role.data or {}
         match role.role:
             case "agent":
@@ -254,7 +234,7 @@ class Hyperliquid(Venue):
 
     def _sub_accounts(self) -> tuple[Related, ...]:
         question = {"type": "subAccounts", "user": self.address}
-        found = self.door.post("/info", question, SubAccounts, toll=INFO_TOLL) or []
+        found = self._info(question, SubAccounts) or []
         return tuple(Related(label=sub.name, values={"address": sub.sub_account_user.lower()}) for sub in found)
 
     # --- Fills -------------------------------------------------------------------------------------------------------
@@ -351,11 +331,14 @@ class Hyperliquid(Venue):
         kind = "userTwapSliceFillsByTime" if name == "twap" else "userFillsByTime"
         question = {"type": kind, "user": self.address, "startTime": start, "endTime": end, "aggregateByTime": False}
         raws = self.door.post(
-            "/info", question, list[msgspec.Raw], toll=TOLL, rows_cost=lambda rows: -(-len(rows) // 20)
+            "/info", list[msgspec.Raw], tolls=[TOLL], json=question, rows_cost=lambda rows: -(-len(rows) // 20)
         )
         entries = [_entry(bytes(raw), is_twap=name == "twap") for raw in raws]
         is_newest_first = bool(entries) and entries[0].time > entries[-1].time
         return sorted(entries, key=lambda entry: entry.time), is_newest_first
+
+    def _info(self, question: dict[str, str], answer: type[T], *, toll: Toll = INFO_TOLL) -> T:
+        return self.door.post("/info", answer, tolls=[toll], json=question)
 
     # --- Rows --------------------------------------------------------------------------------------------------------
 
@@ -400,8 +383,8 @@ class Hyperliquid(Venue):
         """What the markets of a builder's dex are priced in; None for a dex that is no longer listed."""
         if dex not in self._collateral:
             try:
-                meta = self.door.post("/info", {"type": "meta", "dex": dex}, PerpMeta, toll=INFO_TOLL)
-                tokens = self.door.post("/info", {"type": "spotMeta"}, SpotMeta, toll=INFO_TOLL).tokens
+                meta = self._info({"type": "meta", "dex": dex}, PerpMeta)
+                tokens = self._info({"type": "spotMeta"}, SpotMeta).tokens
             except PayloadError:
                 self._collateral[dex] = None
             else:

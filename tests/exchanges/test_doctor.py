@@ -29,7 +29,7 @@ def verify(credential: ExchangeCredential, now: datetime) -> bool:
 def test_a_users_address_works(sandbox, clock):
     credential = account()
     assert verify(credential, clock.now())
-    assert credential.health == HealthReport(Health.WORKS, "Works.", clock.now())
+    assert credential.health == HealthReport(Health.WORKS, "", "Works.", clock.now())
     assert credential.verified_at == clock.now()
     assert credential.account_ref == DEMO_TRADER
     assert credential.description == "Public address. Reading needs no key, so there is nothing that could trade."

@@ -358,7 +358,7 @@ def test_what_the_server_decides_cannot_be_sent(client, sandbox):
     add(client, account_ref="0xme", may_trade=True, owner=99, health_state="works", history_from="2001-01-01T00:00:00Z")
     made = ExchangeCredential.objects.get()
     assert (made.account_ref, made.may_trade) == (DEMO_TRADER, False)
-    assert made.history_from == datetime(2024, 11, 21, tzinfo=UTC)
+    assert made.history_from == datetime(2024, 11, 21, 12, 10, tzinfo=UTC)
 
 
 # --- Changing and working an account ---------------------------------------------------------------------------------

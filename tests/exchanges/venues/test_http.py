@@ -29,7 +29,7 @@ class Script:
         return answer
 
 
-def door(script: Script, *, patience: float = 60, budget: Budget | None = None, sleep: Any = None) -> Door:
+def door(script: Script, *, patience: float = 65, budget: Budget | None = None, sleep: Any = None) -> Door:
     return Door(
         "Venue", "https://venue.test", budget=budget or Budget(), patience=patience,
         transport=httpx.MockTransport(script), sleep=sleep or (lambda seconds: None),
@@ -37,7 +37,7 @@ def door(script: Script, *, patience: float = 60, budget: Budget | None = None, 
 
 
 def ask(opened: Door, answer: Any = list[int]) -> Any:
-    return opened.post("/", {}, answer, toll=TOLL)
+    return opened.post("/", answer, tolls=[TOLL], json={})
 
 
 GOOD = httpx.Response(200, json=[1])
@@ -152,12 +152,12 @@ def test_a_wait_beyond_ones_patience_is_told_instead_of_slept(clock: Any) -> Non
     with pytest.raises(VenueUnavailable, match="lets us ask again in") as told:
         ask(opened)
     assert told.value.retry_in is not None
-    assert 5 < told.value.retry_in <= 60
+    assert 5 < told.value.retry_in <= 61
 
 
 def test_rows_are_paid_for_once_they_are_counted(clock: Any) -> None:
     budget = Budget()
     opened = door(Script(httpx.Response(200, json=list(range(80)))), budget=budget, sleep=clock.move)
-    opened.post("/", {}, list[int], toll=Toll(TOLL.limit, TOLL.scope, entry=10, rows=90), rows_cost=len)
+    opened.post("/", list[int], tolls=[Toll(TOLL.limit, TOLL.scope, entry=10, rows=90)], json={}, rows_cost=len)
     assert budget.seconds_until(TOLL.limit, TOLL.scope, 10) == 0
     assert budget.seconds_until(TOLL.limit, TOLL.scope, 11) > 0
