@@ -48,6 +48,7 @@ def connect(
 
     return venue(  # type: ignore[call-arg]
         credential.open_secrets(),
+        account_ref=credential.account_ref,
         base_url=settings.VENUE_URLS[venue.slug],
         budget=budget(is_sandbox=app.sandbox is not None),
         patience=patience,

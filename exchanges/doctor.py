@@ -25,7 +25,19 @@ def examine(credential: ExchangeCredential, *, patience: float) -> Identity:
 
 
 def judged(credential: ExchangeCredential, identity: Identity) -> Identity:
-    """The identity, if a key of its powers may be kept; else raises CredentialsRejected."""
+    """The identity, if it is of this account and a key of its powers may be kept; else raises CredentialsRejected."""
+    if credential.account_ref and credential.verified_at and identity.account_ref != credential.account_ref:
+        raise CredentialsRejected(
+            Reason.WRONG_ACCOUNT, f"This key is of another account ({identity.account_ref}). Add that one on its own."
+        )
+    same = ExchangeCredential.objects.filter(
+        owner_id=credential.owner_id, venue=credential.venue, account_ref=identity.account_ref
+    )
+    if credential.pk and (twin := same.exclude(pk=credential.pk).first()):
+        raise CredentialsRejected(
+            Reason.WRONG_ACCOUNT,
+            f"This account is here already, as “{twin.label}”: read twice, it would count twice. Remove one of them.",
+        )
     if (identity.may_trade or identity.may_withdraw) and not credential.allows_trading_key:
         powers = " and ".join(["trade"] * identity.may_trade + ["withdraw"] * identity.may_withdraw)
         raise CredentialsRejected(

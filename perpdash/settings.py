@@ -170,7 +170,12 @@ CACHES = {
 
 # --- Venues ----------------------------------------------------------------------------------------------------------
 # Each may be pointed at another origin (a sandbox, a proxy); empty means the venue's own host.
-VENUE_URLS = {"hyperliquid": env.str("HYPERLIQUID_API_URL", default="")}
+VENUE_URLS = {
+    "bybit": env.str("BYBIT_API_URL", default=""),
+    "hyperliquid": env.str("HYPERLIQUID_API_URL", default=""),
+    "paradex": env.str("PARADEX_API_URL", default=""),
+    "woox": env.str("WOOX_API_URL", default=""),
+}
 VENUE_BUDGET_SHARE = env.float("VENUE_BUDGET_SHARE", default=1.0)  # lower it when bots of yours share the IP address
 
 # --- Dollars ---------------------------------------------------------------------------------------------------------

@@ -7,9 +7,17 @@ from typing import Any
 import httpx
 
 from exchanges.sandbox.base import SandboxVenue, utc_now
+from exchanges.sandbox.bybit import Bybit
 from exchanges.sandbox.hyperliquid import Hyperliquid
+from exchanges.sandbox.paradex import Paradex
+from exchanges.sandbox.woox import Woox
 
-SANDBOXES: dict[str, type[SandboxVenue]] = {"hyperliquid": Hyperliquid}
+SANDBOXES: dict[str, type[SandboxVenue]] = {
+    "bybit": Bybit,
+    "hyperliquid": Hyperliquid,
+    "paradex": Paradex,
+    "woox": Woox,
+}
 
 
 class Sandbox:
@@ -18,7 +26,10 @@ class Sandbox:
     `metered=False` lifts the rate limits: for a demo that is to be full at once.
     """
 
+    bybit: Bybit
     hyperliquid: Hyperliquid
+    paradex: Paradex
+    woox: Woox
 
     def __init__(
         self, now: Callable[[], datetime] = utc_now, *, metered: bool = True, **options: dict[str, Any]

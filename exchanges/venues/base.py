@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import Context, Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
@@ -331,3 +331,25 @@ def from_ms(ms: int) -> datetime:
 def to_ms(moment: datetime) -> int:
     """Whole milliseconds since 1970, rounded down."""
     return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+LATEST = 4_102_444_800_000  # ms: the year 2100
+
+
+def moment(ms: str | int) -> datetime:
+    """A venue's own time of a row. Raises ValueError for what is none of this century."""
+    value = int(ms)
+    if not 0 < value < LATEST:
+        raise ValueError(f"a time that is none: {ms}")
+    return from_ms(value)
+
+
+def number(text: str | Decimal) -> Decimal:
+    """A venue's number, exactly. Raises ValueError for what is none, or beyond all reason."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not (value.is_finite() and -40 < value.adjusted() < 40):
+        raise ValueError("a number that is none, or beyond all reason")
+    return value

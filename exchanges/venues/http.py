@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from hashlib import sha256
 from math import ceil, isfinite
 from threading import Lock
 from typing import Any, ClassVar, TypeVar
@@ -309,6 +310,7 @@ class HttpVenue(Venue):
         self,
         credentials: Any,  # of credentials_type
         *,
+        account_ref: str = "",
         base_url: str = "",
         budget: Budget | None = None,
         patience: float = 5.0,
@@ -316,6 +318,8 @@ class HttpVenue(Venue):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.credentials = credentials
+        # What is metered by account is shared under its name; before that is known, under one only this key has.
+        self.account = account_ref or sha256(repr(astuple(credentials)).encode()).hexdigest()[:16]
         self.is_at_home = not base_url  # and not at a proxy or a sandbox, of whose environment we know nothing
         self.door = Door(
             self.name,

@@ -1,0 +1,473 @@
+"""Paradex: fills of perpetuals by a read-only token, or by a subkey.
+
+Docs: https://docs.paradex.trade/api/prod/account/list-fills (the path is /v1/fills)
+Longest window: none known. Page: 5000 rows; the order is not documented. Memory: no limit known. A fill that failed on
+the chain is taken back in a list of its own. Each sub-account needs a token of its own.
+"""
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
+
+from exchanges import stark
+from exchanges.venues.base import (
+    EXACT,
+    Credentials,
+    CredentialsRejected,
+    FillReport,
+    Held,
+    Identity,
+    Kind,
+    Liquidity,
+    Page,
+    PayloadError,
+    Reason,
+    Related,
+    Retracted,
+    Row,
+    Side,
+    Skipped,
+    Stream,
+    VenueUnavailable,
+    Window,
+    credential_field,
+    moment,
+    number,
+    to_ms,
+)
+from exchanges.venues.http import HttpVenue, Refused, Toll, TryAgain
+
+PAGE = 5000
+AT_ONCE = 1000  # rows stored together: a longer transaction would keep others waiting
+JWT_SECONDS = 180  # a JWT lives five minutes; a new one is made after three
+SIGNATURE_SECONDS = 1800
+
+PER_SECOND: RateLimitItem = RateLimitItemPerSecond(120, namespace="paradex")
+PER_MINUTE: RateLimitItem = RateLimitItemPerMinute(600, namespace="paradex")
+IP_PER_MINUTE: RateLimitItem = RateLimitItemPerMinute(1500, namespace="paradex")
+AUTH_PER_MINUTE: RateLimitItem = RateLimitItemPerMinute(600, namespace="paradex")
+IP_TOLL = Toll(IP_PER_MINUTE, "paradex/ip")
+AUTH_TOLL = Toll(AUTH_PER_MINUTE, "paradex/ip/auth")
+
+TRADES = {
+    "FILL": Kind.TRADE,
+    "RPI": Kind.RPI,
+    "BLOCK_TRADE": Kind.BLOCK,
+    "LIQUIDATION": Kind.LIQUIDATION,
+}
+NOT_TRADES = {
+    "SETTLE_MARKET": "settlement",
+    "UNWIND_TRANSFER": "position transfer",
+    "TRANSFER": "position transfer",  # what it was called until July 2026
+}
+SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
+LIQUIDITY = {"MAKER": Liquidity.MAKER, "TAKER": Liquidity.TAKER}
+PATHS = {"fills": "/v1/fills", "trade busts": "/v1/tradebusts"}
+TESTNET_CHAIN = re.compile("SEPOLIA|POTC")
+
+EXPIRED = "This token has expired. Tokens can't be extended: make a new read-only one under Key Management on Paradex."
+NOT_ACCEPTED = (
+    "Paradex does not accept this key: it is mistyped or was deleted. Make a new read-only token under Key Management "
+    "on Paradex."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParadexCredentials(Credentials):
+    """A read-only token; or, for those who insist, a subkey and the account it belongs to."""
+
+    token: str = credential_field(
+        "Read-only token", "A long text in three parts with dots between, shown once when it is made.",
+        secret=True, optional=True,
+    )  # fmt: skip
+    account: str = credential_field("Account address", "Only with a subkey: 0x ... of the main account.", optional=True)
+    subkey: str = credential_field(
+        "Subkey (advanced)",
+        "A private key that can trade. Not needed and not advised: use a token. Never the main private key.",
+        secret=True, optional=True,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.token and (self.account or self.subkey):
+            raise CredentialsRejected(Reason.MALFORMED, "Give either a read-only token, or an account and its subkey.")
+        if self.token:
+            claims_of(self.token)
+        elif not (self.account and self.subkey):
+            raise CredentialsRejected(Reason.MALFORMED, "A read-only token is missing.")
+        else:
+            object.__setattr__(self, "account", hex(_felt(self.account, "account address")))
+            object.__setattr__(self, "subkey", hex(_felt(self.subkey, "subkey")))
+
+    @property
+    def account_ref(self) -> str:
+        return claims_of(self.token).account if self.token else self.account
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says of itself. Nothing here is trusted: the venue is asked."""
+
+    account: str
+    issuer: str
+    expires_at: datetime
+
+
+def claims_of(token: str) -> Claims:
+    """Raises CredentialsRejected for what is not a token of Paradex."""
+    if re.fullmatch(r"(0x)?[0-9a-fA-F]{40,66}", token):
+        raise CredentialsRejected(
+            Reason.MALFORMED,
+            "This looks like a private key or an address, not like a read-only token. Nothing was stored. Never paste "
+            "a private key where a token is asked for.",
+        )
+    try:
+        _, claims, _ = token.split(".")
+        known = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return Claims(hex(int(known["sub"], 16)), str(known.get("iss", "")), moment(int(known["exp"]) * 1000))
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        raise CredentialsRejected(
+            Reason.MALFORMED,
+            "Not a token of Paradex: that is a long text in three parts with dots between. Copy it again.",
+        ) from None
+
+
+def _felt(text: str, what: str) -> int:
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,64}", text):
+        raise CredentialsRejected(
+            Reason.MALFORMED, f"Not a Paradex {what}: that is 0x and up to 64 digits and letters."
+        )
+    return int(text, 16)
+
+
+class Envelope(msgspec.Struct):
+    """Of an error. Some hold only a message."""
+
+    error: str = ""
+    message: str = ""
+
+
+class Config(msgspec.Struct):
+    starknet_chain_id: str
+
+
+class ServerTime(msgspec.Struct):
+    server_time: int | str
+
+
+class Jwt(msgspec.Struct):
+    jwt_token: str
+
+
+class Account(msgspec.Struct):
+    account: str
+    kind: str = ""
+    parent_account: str = ""
+    public_key: str = ""
+    username: str = ""
+
+
+class Accounts(msgspec.Struct):
+    results: list[Account]
+
+
+class Results(msgspec.Struct):
+    results: list[msgspec.Raw]
+    next: str | None = None
+
+
+class FillRow(msgspec.Struct):
+    """A fill as Paradex sends it: the fields we use."""
+
+    id: str
+    market: str
+    side: str
+    liquidity: str
+    price: Decimal
+    size: Decimal
+    fee: Decimal
+    fee_currency: str
+    created_at: int
+    fill_type: str
+    realized_pnl: str = ""
+
+
+class BustRow(msgspec.Struct):
+    busted_fill_id: str
+    created_at: int
+
+
+_FILL, _BUST = msgspec.json.Decoder(FillRow), msgspec.json.Decoder(BustRow)
+
+
+class Bearer(httpx.Auth):
+    """Carries the token, or a JWT that is renewed before it dies."""
+
+    def __init__(self, venue: "Paradex") -> None:
+        self._venue = venue
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._venue.bearer()}"
+        yield request
+
+
+class Paradex(HttpVenue):
+    slug = "paradex"
+    name = "Paradex"
+    origin = "https://api.prod.paradex.trade"
+    credentials_type: ClassVar[type[Credentials]] = ParadexCredentials
+    streams = (Stream(name="fills"), Stream(name="trade busts"))
+    key_steps = (
+        "On Paradex, open Account settings, then Key Management, and choose the Read-only tab.",
+        "Add a new key: choose a name and the longest expiry (a year), and copy the token, which is shown once.",
+        "A sub-account needs a token of its own: switch to it first, and add it as a second account.",
+    )
+    memory_note = "Paradex names no limit to how far back it remembers."
+
+    def __init__(self, credentials: ParadexCredentials, **options: Any) -> None:
+        super().__init__(credentials, **options)
+        self.account = credentials.account_ref
+        self.auth = Bearer(self)
+        self._jwt = ""
+        self._jwt_until = 0.0
+        self._refused = 0  # times in a row
+        self._ahead = 0.0  # seconds by which Paradex's clock is ahead of ours, as measured
+
+    # --- The door ----------------------------------------------------------------------------------------------------
+
+    def open_answer(self, response: httpx.Response, content: bytes) -> bytes:
+        if response.is_success:
+            self._refused = 0
+            return content
+        told = Envelope()
+        with suppress(msgspec.DecodeError):  # a gateway answers in HTML
+            told = msgspec.json.decode(content, type=Envelope)
+        if fault := self._fault(response.status_code, told):
+            raise fault
+        return self.door.plain(response, content)
+
+    def _fault(self, status: int, told: Envelope) -> Exception | None:
+        """What an error of the API comes to; None where its status says it all."""
+        if told.error == "INVALID_TIMESTAMP":
+            self._measure_clock()
+            return TryAgain("does not accept the time of our requests", pause=0.0)
+        if told.error == "NOT_ONBOARDED":
+            return CredentialsRejected(
+                Reason.UNKNOWN_ACCOUNT,
+                "Paradex does not know this account. Copy the address of the main account again.",
+            )
+        if told.error == "IP_NOT_ALLOWED":
+            return CredentialsRejected(
+                Reason.IP_NOT_ALLOWED,
+                "This token is bound to other IP addresses. Make one that allows the address perpdash runs at.",
+            )
+        if told.error == "INVALID_TOKEN_SCOPE":
+            return CredentialsRejected(
+                Reason.MISSING_PERMISSION, "This token may not read fills. Make a read-only token under Key Management."
+            )
+        if status == httpx.codes.FORBIDDEN:
+            return CredentialsRejected(
+                Reason.CLOSED, "Paradex does not serve this account from where perpdash runs. Ask its support why."
+            )
+        if status == httpx.codes.UNAUTHORIZED:
+            self._refused += 1
+            if self._jwt and self._refused == 1:
+                self._jwt = ""
+                return TryAgain("let our session end", pause=0.0)
+            if "expired" in told.message:
+                return CredentialsRejected(Reason.EXPIRED, EXPIRED)
+            return CredentialsRejected(Reason.WRONG_KEY, NOT_ACCEPTED)
+        return None
+
+    def _get(self, path: str, answer: type[Any], query: str = "") -> Any:
+        account = f"paradex/{self.account}"
+        tolls = [Toll(PER_SECOND, account), Toll(PER_MINUTE, account), IP_TOLL]
+        return self.door.get(path, answer, tolls=tolls, query=query, auth=self.auth)
+
+    def bearer(self) -> str:
+        """The token; or a JWT, made anew when the last one is old."""
+        if self.credentials.token:
+            return str(self.credentials.token)
+        if not self._jwt or time.time() >= self._jwt_until:
+            self._jwt = self._new_jwt()
+            self._jwt_until = time.time() + JWT_SECONDS
+        return self._jwt
+
+    def _new_jwt(self) -> str:
+        key, at = int(self.credentials.subkey, 16), int(time.time() + self._ahead)
+        message = stark.auth_hash(
+            account=int(self.account, 16), chain_id=self._chain_id(), timestamp=at, expiration=at + SIGNATURE_SECONDS
+        )
+        headers = {
+            "PARADEX-STARKNET-ACCOUNT": self.account,
+            "PARADEX-STARKNET-SIGNATURE": json.dumps([str(part) for part in stark.sign(message, key)]),
+            "PARADEX-TIMESTAMP": str(at),
+            "PARADEX-SIGNATURE-EXPIRATION": str(at + SIGNATURE_SECONDS),
+        }
+        path = f"/v1/auth/{stark.public_key(key):x}"
+        return self.door.post(path, Jwt, tolls=[AUTH_TOLL, IP_TOLL], headers=headers).jwt_token
+
+    def _chain_id(self) -> str:
+        return self.door.get("/v1/system/config", Config, tolls=[IP_TOLL]).starknet_chain_id
+
+    def _measure_clock(self) -> None:
+        told = self.door.get("/v1/system/time", ServerTime, tolls=[IP_TOLL])
+        theirs = moment(told.server_time)
+        self.door.check_clock(theirs)
+        self._ahead = theirs.timestamp() - time.time()
+
+    # --- Who is this -------------------------------------------------------------------------------------------------
+
+    def identify(self) -> Identity:
+        claims = claims_of(self.credentials.token) if self.credentials.token else None
+        is_testnet = bool(TESTNET_CHAIN.search(self._chain_id()))
+        if claims and claims.issuer and ("testnet" in claims.issuer.lower()) != is_testnet:
+            theirs, ours = ("mainnet", "testnet") if is_testnet else ("testnet", "mainnet")
+            raise CredentialsRejected(
+                Reason.WRONG_ENVIRONMENT,
+                f"This is a token of Paradex's {theirs}; perpdash reads its {ours} here. Make a token there.",
+            )
+        if claims and claims.expires_at.timestamp() <= time.time():
+            raise CredentialsRejected(Reason.EXPIRED, EXPIRED)
+        known = {hex(int(one.account, 16)): one for one in self._get("/v1/account/info", Accounts).results}
+        mine = known.get(self.account)
+        if mine is None:
+            raise PayloadError("Paradex tells nothing of the account this key is for. Look for an update of perpdash.")
+        if self.credentials.subkey and _same(mine.public_key, stark.public_key(int(self.credentials.subkey, 16))):
+            raise CredentialsRejected(
+                Reason.CAN_TRADE,
+                "This is the account's main private key: whoever has it can withdraw everything. perpdash does not "
+                "take it. Make a read-only token instead.",
+            )
+        what = "Read-only token" if claims else "Subkey that can trade, not withdraw,"
+        whose = f"the sub-account of {mine.parent_account}" if mine.parent_account else "the main account"
+        return Identity(
+            account_ref=self.account,
+            description=f"{what} of {whose} {mine.username}".rstrip()[:290] + ".",
+            may_trade=claims is None,
+            expires_at=claims.expires_at if claims else None,
+            related=() if mine.parent_account else self._sub_accounts(),
+        )
+
+    def _sub_accounts(self) -> tuple[Related, ...]:
+        with suppress(Refused, CredentialsRejected):
+            found = self._get("/v1/account/subaccounts", Accounts).results
+            names = [
+                (one.username or one.account, one.account) for one in found if hex(int(one.account, 16)) != self.account
+            ]
+            return tuple(Related(label=name, values={}) for name, _ in names)
+        return ()
+
+    # --- Fills -------------------------------------------------------------------------------------------------------
+
+    def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
+        """Follows the page tokens to the end. As the order is not known, nothing is claimed before."""
+        # Whether the ends are included is not documented: asked is a millisecond more on both sides.
+        asked = {"end_at": to_ms(window.until), "page_size": PAGE, "start_at": to_ms(window.since) - 1}
+        cursor, given = "", set[str]()
+        while True:
+            try:
+                answer = self._get(
+                    PATHS[stream.name], Results, urlencode(asked | ({"cursor": cursor} if cursor else {}))
+                )
+            except Refused:
+                if not cursor:
+                    raise
+                raise VenueUnavailable(
+                    "Paradex no longer takes the page token it gave. What was read is kept; the rest is asked anew."
+                ) from None
+            for start in range(0, len(answer.results), AT_ONCE):
+                raws = answer.results[start : start + AT_ONCE]
+                yield Page(rows=[self.parse_held(stream.name, bytes(raw).decode()) for raw in raws])
+            cursor = answer.next or ""
+            if not cursor:
+                break
+            if cursor in given:
+                raise PayloadError("Paradex's pages go in circles. Nothing is lost; it is tried again later.")
+            given.add(cursor)
+        yield Page(rows=[], covered=window)
+
+    def parse_held(self, stream: str, row: str) -> Row:
+        return bust_of(row) if stream == "trade busts" else fill_of(row)
+
+
+def fill_of(raw: str) -> FillReport | Skipped | Held:
+    at = None
+    try:
+        row = _FILL.decode(raw)
+        at = moment(row.created_at)
+        if other := not_perpetual(row.market):
+            return Skipped(other)
+        if row.fill_type in NOT_TRADES:
+            return Skipped(NOT_TRADES[row.fill_type])
+        for field, value, known in (
+            ("fill_type", row.fill_type, TRADES), ("side", row.side, SIDES), ("liquidity", row.liquidity, LIQUIDITY),
+        ):  # fmt: skip
+            if value not in known:
+                raise ValueError(f"unknown {field} {value!r}")
+        base, quote, _ = row.market.rsplit("-", 2)
+        price, qty, fee = number(row.price), number(row.size), number(row.fee)
+        if price <= 0 or qty <= 0:
+            raise ValueError("price or size is not above 0")
+        report = FillReport(
+            fill_id=f"{row.fill_type}:{row.id}",  # an id is unique only within its type
+            symbol=row.market,
+            base=base,
+            quote=quote,
+            side=SIDES[row.side],
+            liquidity=LIQUIDITY[row.liquidity],
+            kind=TRADES[row.fill_type],
+            price=price,
+            qty=qty,
+            notional=EXACT.multiply(price, qty),
+            fee=fee,
+            fee_asset=row.fee_currency,
+            realized_pnl=number(row.realized_pnl) if row.realized_pnl else None,
+            executed_at=at,
+        )
+        if why := report.unfit():
+            raise ValueError(why)
+    except (msgspec.ValidationError, ValueError) as fault:
+        return Held(raw, str(fault), at)
+    return report
+
+
+def not_perpetual(market: str) -> str:
+    """What a market is, where it is not a perpetual; empty for one. Raises ValueError where the name does not tell."""
+    parts = market.split("-")
+    if parts[-1] == "PERP" and len(parts) >= 3:
+        return ""
+    if len(parts) == 2:
+        return "spot"
+    if parts[-1] in ("C", "P"):
+        return "option"
+    raise ValueError(f"unknown market {market!r}")
+
+
+def bust_of(raw: str) -> Retracted | Held:
+    try:
+        row = _BUST.decode(raw)
+        at = moment(row.created_at)
+    except (msgspec.ValidationError, ValueError) as fault:
+        return Held(raw, str(fault))
+    # Of which type the fill was, a bust does not say.
+    names = tuple(f"{kind}:{row.busted_fill_id}" for kind in TRADES)
+    return Retracted(names, f"Paradex took it back on {at:%Y-%m-%d %H:%M} UTC: it failed on the chain.")
+
+
+def _same(told: str, key: int) -> bool:
+    with suppress(ValueError):
+        return int(told, 16) == key
+    return False
