@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from django.apps import apps
 from django.conf import settings
@@ -13,19 +13,22 @@ from exchanges.models import ExchangeCredential
 from exchanges.venues.base import Venue
 from exchanges.venues.http import Budget
 
+if TYPE_CHECKING:
+    from exchanges.sandbox import Sandbox
+
 PATIENT = 120.0  # seconds a person at a terminal is made to wait at once
 UNMETERED = 1e6  # times the documented budget
 BRIEF = 5.0  # seconds a worker sleeps before it turns to other accounts
 
 
 @cache
-def budget(*, is_sandbox: bool) -> Budget:
+def budget(sandbox: "Sandbox | None") -> Budget:
     """One for all venues of this process; shared by all processes where there is a Redis.
 
-    The sandbox in process has no limits to share.
+    A sandbox in process has its limits, if any, for itself.
     """
-    storage = "memory://" if is_sandbox else settings.REDIS_URL or "memory://"
-    share = UNMETERED if is_sandbox else settings.VENUE_BUDGET_SHARE
+    storage = "memory://" if sandbox else settings.REDIS_URL or "memory://"
+    share = UNMETERED if sandbox and not sandbox.is_metered else settings.VENUE_BUDGET_SHARE
     return Budget(storage_from_string(storage), share=share)  # type: ignore[arg-type]
 
 
@@ -50,7 +53,7 @@ def connect(
         credential.open_secrets(),
         account_ref=credential.account_ref,
         base_url=settings.VENUE_URLS[venue.slug],
-        budget=budget(is_sandbox=app.sandbox is not None),
+        budget=budget(app.sandbox),
         patience=patience,
         transport=app.sandbox.transport(venue.slug) if app.sandbox else None,
         sleep=sleep,

@@ -25,11 +25,7 @@ def examine(credential: ExchangeCredential, *, patience: float) -> Identity:
 
 
 def judged(credential: ExchangeCredential, identity: Identity) -> Identity:
-    """The identity, if it is of this account and a key of its powers may be kept; else raises CredentialsRejected."""
-    if credential.account_ref and credential.verified_at and identity.account_ref != credential.account_ref:
-        raise CredentialsRejected(
-            Reason.WRONG_ACCOUNT, f"This key is of another account ({identity.account_ref}). Add that one on its own."
-        )
+    """The identity, if no other account here has it and its powers are accepted; else raises CredentialsRejected."""
     same = ExchangeCredential.objects.filter(
         owner_id=credential.owner_id, venue=credential.venue, account_ref=identity.account_ref
     )

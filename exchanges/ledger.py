@@ -3,6 +3,7 @@
 It is the resume point of every sync and the proof behind every "complete". Its ranges never overlap within a stream.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,15 @@ from exchanges.models import Coverage, ExchangeCredential
 from exchanges.venues.base import Missing, Window, subtract
 
 State = Coverage.State
+
+
+def settled(credential: ExchangeCredential, *, now: datetime) -> dict[str, list[Window]]:
+    """By stream, the ranges that are not to be read now: all but the gaps whose time has come."""
+    found: dict[str, list[Window]] = defaultdict(list)
+    rows = Coverage.objects.filter(~Q(state=State.GAP, retry_at__lte=now), credential=credential)
+    for stream, since, until in rows.values_list("stream", "from_at", "until_at"):
+        found[stream].append(Window(since, until))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

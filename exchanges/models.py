@@ -105,16 +105,17 @@ class ExchangeCredential(models.Model):
 
     def set_secrets(self, credentials: Credentials) -> None:
         """Puts a venue's credentials into the encrypted column, bound to this row."""
-        self.secrets = Secret(json.dumps({"v": 1, "account": str(self.uuid)} | asdict(credentials)))
+        self.secrets = Secret(json.dumps({"v": 2, "row": str(self.uuid), "values": asdict(credentials)}))
         self.account_ref = credentials.account_ref
 
     def open_secrets(self) -> Credentials:
         """Raises SecretError for a wrong key, and for a ciphertext that was put into another row."""
         document: dict[str, Any] = json.loads(self.secrets.reveal())
-        if document.pop("account", None) != str(self.uuid):
+        if document.pop("v", None) == 1:  # the values stood beside the rest, where their names could meet
+            document = {"row": document.pop("account", None), "values": document}
+        if document.get("row") != str(self.uuid):
             raise SecretError("The stored secrets belong to another account. Add the account's key again.")
-        document.pop("v", None)
-        return self.venue_type.credentials_type.parse(document)
+        return self.venue_type.credentials_type.parse(document["values"])
 
     # --- The lease: one worker at a time, free by itself when the worker is gone -------------------------------------
 

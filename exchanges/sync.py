@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from django.db import connection
 
 from exchanges.fields import as_units, plain, to_usd_places
-from exchanges.ledger import Ledger
+from exchanges.ledger import Ledger, settled
 from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, Retraction
 from exchanges.venues.base import FillReport, Held, Missing, Page, Retracted, Skipped, Stream, Window, subtract
 
@@ -50,13 +50,11 @@ def next_step(
     """
     overlap = credential.venue_type.overlap  # rows appear late: what borders on something read is read a bit earlier
     older: list[tuple[bool, Window, Stream]] = []
+    known = settled(credential, now=now)
     for stream in credential.streams:
-        ledger = Ledger(credential, stream.name)
-        start = _remembered_since(ledger, stream, window.since, now)
+        start = _remembered_since(Ledger(credential, stream.name), stream, window.since, now)
         taken = [step.window for step in under_way if step.stream == stream]
-        missing = [
-            left for part in ledger.missing(Window(start, window.until), now=now) for left in subtract(part, taken)
-        ]
+        missing = subtract(Window(start, window.until), [*known.get(stream.name, ()), *taken])
         # New is what came since the account is here; before that lies the history a backfill reads.
         new = [
             part for part in (Window(max(part.since, credential.created_at), part.until) for part in missing) if part

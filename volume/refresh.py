@@ -104,8 +104,9 @@ def _read(
     reader = get_ident()
 
     def hold_on(seconds: float) -> None:
-        if get_ident() == reader:  # where other threads fetch, this one keeps the lease while it waits for them
-            credential.keep(now=clock() + timedelta(seconds=seconds))  # a long wait must not lose it
+        # A long wait must not lose the lease. Where other threads fetch, this one keeps it while it waits for them.
+        if seconds >= 1 and get_ident() == reader:
+            credential.keep(now=clock() + timedelta(seconds=seconds))
 
     try:
         with connect(credential, patience=wanted.patience, before_sleep=hold_on) as venue:

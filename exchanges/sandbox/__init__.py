@@ -34,6 +34,7 @@ class Sandbox:
     def __init__(
         self, now: Callable[[], datetime] = utc_now, *, metered: bool = True, **options: dict[str, Any]
     ) -> None:
+        self.is_metered = metered
         self.venues = {
             slug: venue(now, **({} if metered else venue.unmetered), **options.pop(slug, {}))
             for slug, venue in SANDBOXES.items()

@@ -28,7 +28,7 @@ LONGEST_TOLD_PAUSE = 86_400.0
 LONGEST_ANSWER = 45.0
 CLOCK_TOLERANCE = 90.0
 RATE_LIMIT_PAUSE = 10.0  # at most, after a first 429 that does not say how long; doubles with each attempt
-SLACK = 0.05  # seconds by which two requests may differ in how long they travel
+SLACK = 0.1  # seconds by which two requests may differ in how long they travel
 T = TypeVar("T")
 TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -136,6 +136,7 @@ class Door:
         self._sleep = sleep
         self._opener = opener or self.plain
         self._counting = Lock()
+        self._turns: dict[str, float] = {}  # by scope: when the next request may be sent
         self._client = httpx.Client(
             base_url=base_url, transport=transport, timeout=TIMEOUT, headers={"User-Agent": "perpdash"}
         )
@@ -164,12 +165,12 @@ class Door:
         *,
         tolls: Sequence[Toll],
         json: Any = None,
-        headers: dict[str, str] | None = None,
+        auth: httpx.Auth | None = None,
         rows_cost: Callable[[T], int] | None = None,
     ) -> T:
-        """The decoded answer; fails as `get` does. `rows_cost` says what a long answer costs on top."""
-        request = self._client.build_request("POST", path, json=json, headers=headers)
-        return self._ask(request, answer, tolls, rows_cost=rows_cost)
+        """The decoded answer; `auth` and failures as with `get`. `rows_cost` says what a long answer costs on top."""
+        request = self._client.build_request("POST", path, json=json)
+        return self._ask(request, answer, tolls, auth=auth, rows_cost=rows_cost)
 
     def close(self) -> None:
         self._client.close()
@@ -257,14 +258,18 @@ class Door:
         return decoded
 
     def _pay(self, tolls: Sequence[Toll]) -> None:
-        for toll in tolls:
-            while (wait := self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows)) > 0:
+        """Waits until every toll can be paid and nobody was told to keep quiet, then pays them all.
+
+        One paid while another is waited for would be of an instant that is past when the request is sent. What was
+        taken by one that came too late for the rest is lost: better to ask too little than too much.
+        """
+        while True:
+            if wait := max(self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows) for toll in tolls):
                 self._wait(wait)
-            while not self._budget.spend(toll.limit, toll.scope, toll.entry):
-                self._wait(0.05)
-        # While one toll was waited for, one of us may have been told to keep quiet.
-        while (wait := max(self._budget.pause_left(toll.scope) for toll in tolls)) > 0:
-            self._wait(wait)
+            elif all(self._budget.spend(toll.limit, toll.scope, toll.entry) for toll in tolls) and not any(
+                self._budget.pause_left(toll.scope) for toll in tolls
+            ):
+                return
 
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> tuple[httpx.Response, bytes]:
         """The whole answer. A venue that sends it drop by drop must not hold a worker for ever."""

@@ -6,7 +6,6 @@ the chain is taken back in a list of its own. Each sub-account needs a token of 
 """
 
 import base64
-import binascii
 import json
 import re
 import time
@@ -52,6 +51,7 @@ from exchanges.venues.http import HttpVenue, Refused, Toll, TryAgain
 
 PAGE = 5000
 AT_ONCE = 1000  # rows stored together: a longer transaction would keep others waiting
+LONGEST_ID = 100
 JWT_SECONDS = 180  # a JWT lives five minutes; a new one is made after three
 SIGNATURE_SECONDS = 1800
 
@@ -77,6 +77,8 @@ SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 LIQUIDITY = {"MAKER": Liquidity.MAKER, "TAKER": Liquidity.TAKER}
 PATHS = {"fills": "/v1/fills", "trade busts": "/v1/tradebusts"}
 TESTNET_CHAIN = re.compile("SEPOLIA|POTC")
+TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+FELT = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
 EXPIRED = "This token has expired. Tokens can't be extended: make a new read-only one under Key Management on Paradex."
 NOT_ACCEPTED = (
@@ -108,8 +110,8 @@ class ParadexCredentials(Credentials):
         elif not (self.account and self.subkey):
             raise CredentialsRejected(Reason.MALFORMED, "A read-only token is missing.")
         else:
-            object.__setattr__(self, "account", hex(_felt(self.account, "account address")))
-            object.__setattr__(self, "subkey", hex(_felt(self.subkey, "subkey")))
+            object.__setattr__(self, "account", hex(_felt(self.account, "account address", stark.P)))
+            object.__setattr__(self, "subkey", hex(_felt(self.subkey, "subkey", stark.N)))
 
     @property
     def account_ref(self) -> str:
@@ -127,25 +129,29 @@ class Claims:
 
 def claims_of(token: str) -> Claims:
     """Raises CredentialsRejected for what is not a token of Paradex."""
-    if re.fullmatch(r"(0x)?[0-9a-fA-F]{40,66}", token):
+    if re.fullmatch(r"(0[xX])?[0-9a-fA-F]{40,66}", token):
         raise CredentialsRejected(
             Reason.MALFORMED,
             "This looks like a private key or an address, not like a read-only token. Nothing was stored. Never paste "
             "a private key where a token is asked for.",
         )
     try:
-        _, claims, _ = token.split(".")
+        if not TOKEN.fullmatch(token):
+            raise ValueError("not three parts of letters and digits")
+        claims = token.split(".")[1]
         known = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        if not FELT.fullmatch(known["sub"]):
+            raise ValueError("not an address")
         return Claims(hex(int(known["sub"], 16)), str(known.get("iss", "")), moment(int(known["exp"]) * 1000))
-    except (ValueError, KeyError, TypeError, binascii.Error):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise CredentialsRejected(
             Reason.MALFORMED,
             "Not a token of Paradex: that is a long text in three parts with dots between. Copy it again.",
         ) from None
 
 
-def _felt(text: str, what: str) -> int:
-    if not re.fullmatch(r"0x[0-9a-fA-F]{1,64}", text):
+def _felt(text: str, what: str, end: int) -> int:
+    if not FELT.fullmatch(text) or not 0 < int(text, 16) < end:
         raise CredentialsRejected(
             Reason.MALFORMED, f"Not a Paradex {what}: that is 0x and up to 64 digits and letters."
         )
@@ -201,7 +207,7 @@ class FillRow(msgspec.Struct):
     fee_currency: str
     created_at: int
     fill_type: str
-    realized_pnl: str = ""
+    realized_pnl: str | None = ""
 
 
 class BustRow(msgspec.Struct):
@@ -210,6 +216,18 @@ class BustRow(msgspec.Struct):
 
 
 _FILL, _BUST = msgspec.json.Decoder(FillRow), msgspec.json.Decoder(BustRow)
+
+
+class SignIn(httpx.Auth):
+    """Signs anew at each attempt, by the clock as it is known then."""
+
+    def __init__(self, venue: "Paradex", chain_id: str) -> None:
+        self._venue = venue
+        self._chain_id = chain_id
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers.update(self._venue.signature(self._chain_id))
+        yield request
 
 
 class Bearer(httpx.Auth):
@@ -242,20 +260,19 @@ class Paradex(HttpVenue):
         self.auth = Bearer(self)
         self._jwt = ""
         self._jwt_until = 0.0
-        self._refused = 0  # times in a row
+        self._refused = 0  # times in a row that what we read with was
         self._ahead = 0.0  # seconds by which Paradex's clock is ahead of ours, as measured
 
     # --- The door ----------------------------------------------------------------------------------------------------
 
     def open_answer(self, response: httpx.Response, content: bytes) -> bytes:
         if response.is_success:
-            self._refused = 0
+            if "Authorization" in response.request.headers:
+                self._refused = 0
             return content
-        told = Envelope()
-        with suppress(msgspec.DecodeError):  # a gateway answers in HTML
-            told = msgspec.json.decode(content, type=Envelope)
-        if fault := self._fault(response.status_code, told):
-            raise fault
+        with suppress(msgspec.DecodeError):  # a gateway answers in HTML, which says nothing of the key
+            if fault := self._fault(response.status_code, msgspec.json.decode(content, type=Envelope)):
+                raise fault
         return self.door.plain(response, content)
 
     def _fault(self, status: int, told: Envelope) -> Exception | None:
@@ -306,18 +323,22 @@ class Paradex(HttpVenue):
         return self._jwt
 
     def _new_jwt(self) -> str:
+        path = f"/v1/auth/{stark.public_key(int(self.credentials.subkey, 16)):x}"
+        sign_in = SignIn(self, self._chain_id())
+        return self.door.post(path, Jwt, tolls=[AUTH_TOLL, IP_TOLL], auth=sign_in).jwt_token
+
+    def signature(self, chain_id: str) -> dict[str, str]:
+        """The headers by which a subkey signs in."""
         key, at = int(self.credentials.subkey, 16), int(time.time() + self._ahead)
         message = stark.auth_hash(
-            account=int(self.account, 16), chain_id=self._chain_id(), timestamp=at, expiration=at + SIGNATURE_SECONDS
+            account=int(self.account, 16), chain_id=chain_id, timestamp=at, expiration=at + SIGNATURE_SECONDS
         )
-        headers = {
+        return {
             "PARADEX-STARKNET-ACCOUNT": self.account,
             "PARADEX-STARKNET-SIGNATURE": json.dumps([str(part) for part in stark.sign(message, key)]),
             "PARADEX-TIMESTAMP": str(at),
             "PARADEX-SIGNATURE-EXPIRATION": str(at + SIGNATURE_SECONDS),
         }
-        path = f"/v1/auth/{stark.public_key(key):x}"
-        return self.door.post(path, Jwt, tolls=[AUTH_TOLL, IP_TOLL], headers=headers).jwt_token
 
     def _chain_id(self) -> str:
         return self.door.get("/v1/system/config", Config, tolls=[IP_TOLL]).starknet_chain_id
@@ -341,8 +362,8 @@ class Paradex(HttpVenue):
             )
         if claims and claims.expires_at.timestamp() <= time.time():
             raise CredentialsRejected(Reason.EXPIRED, EXPIRED)
-        known = {hex(int(one.account, 16)): one for one in self._get("/v1/account/info", Accounts).results}
-        mine = known.get(self.account)
+        told = self._get("/v1/account/info", Accounts).results
+        mine = next((one for one in told if _same(one.account, int(self.account, 16))), None)
         if mine is None:
             raise PayloadError("Paradex tells nothing of the account this key is for. Look for an update of perpdash.")
         if self.credentials.subkey and _same(mine.public_key, stark.public_key(int(self.credentials.subkey, 16))):
@@ -364,10 +385,8 @@ class Paradex(HttpVenue):
     def _sub_accounts(self) -> tuple[Related, ...]:
         with suppress(Refused, CredentialsRejected):
             found = self._get("/v1/account/subaccounts", Accounts).results
-            names = [
-                (one.username or one.account, one.account) for one in found if hex(int(one.account, 16)) != self.account
-            ]
-            return tuple(Related(label=name, values={}) for name, _ in names)
+            others = [one for one in found if not _same(one.account, int(self.account, 16))]
+            return tuple(Related(label=one.username or one.account, values={}) for one in others)
         return ()
 
     # --- Fills -------------------------------------------------------------------------------------------------------
@@ -375,7 +394,7 @@ class Paradex(HttpVenue):
     def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
         """Follows the page tokens to the end. As the order is not known, nothing is claimed before."""
         # Whether the ends are included is not documented: asked is a millisecond more on both sides.
-        asked = {"end_at": to_ms(window.until), "page_size": PAGE, "start_at": to_ms(window.since) - 1}
+        asked = {"end_at": to_ms(window.until) + 1, "page_size": PAGE, "start_at": to_ms(window.since) - 1}
         cursor, given = "", set[str]()
         while True:
             try:
@@ -447,12 +466,13 @@ def fill_of(raw: str) -> FillReport | Skipped | Held:
 def not_perpetual(market: str) -> str:
     """What a market is, where it is not a perpetual; empty for one. Raises ValueError where the name does not tell."""
     parts = market.split("-")
-    if parts[-1] == "PERP" and len(parts) >= 3:
-        return ""
-    if len(parts) == 2:
-        return "spot"
-    if parts[-1] in ("C", "P"):
-        return "option"
+    if all(parts):
+        if parts[-1] == "PERP" and len(parts) >= 3:
+            return ""
+        if parts[-1] in ("C", "P") and len(parts) >= 4:
+            return "option"
+        if parts[-1] != "PERP" and len(parts) == 2:
+            return "spot"
     raise ValueError(f"unknown market {market!r}")
 
 
@@ -460,6 +480,8 @@ def bust_of(raw: str) -> Retracted | Held:
     try:
         row = _BUST.decode(raw)
         at = moment(row.created_at)
+        if len(row.busted_fill_id) > LONGEST_ID or "\0" in row.busted_fill_id:
+            raise ValueError("the id of a fill that is none")
     except (msgspec.ValidationError, ValueError) as fault:
         return Held(raw, str(fault))
     # Of which type the fill was, a bust does not say.
@@ -467,7 +489,7 @@ def bust_of(raw: str) -> Retracted | Held:
     return Retracted(names, f"Paradex took it back on {at:%Y-%m-%d %H:%M} UTC: it failed on the chain.")
 
 
-def _same(told: str, key: int) -> bool:
+def _same(told: str, number: int) -> bool:
     with suppress(ValueError):
-        return int(told, 16) == key
+        return int(told, 16) == number
     return False

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -379,19 +379,25 @@ class Woox(HttpVenue):
     def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
         edge = from_ms(time.time_ns() // 1_000_000) - MEMORY + EDGE
         if edge < window.until:
-            recent = Window(max(edge, window.since), window.until)
-            first, last = to_ms(recent.since), to_ms(recent.until) - 1
-            left: tuple[int, int] | None = (first, last)
-            if self._miscounts < MISCOUNTS:
-                left = yield from self._counted(first, last)
-            if left:
-                yield from self._halved(*left)
+            first, last = to_ms(max(edge, window.since)), to_ms(window.until - timedelta.resolution)
+            for page in self._recent(first, last):
+                # The last millisecond may reach beyond the window.
+                claim = page.covered and Window(page.covered.since, min(page.covered.until, window.until))
+                yield replace(page, covered=claim)
         if window.since < edge:
             yield from self._older(Window(window.since, min(edge, window.until)))
 
     def parse_held(self, stream: str, row: str) -> Row:
         is_old = '"executed_timestamp"' in row
         return _outcome(_entry(row.encode(), is_old=is_old), is_old=is_old)
+
+    def _recent(self, first: int, last: int) -> Iterator[Page]:
+        """The pages of v3 for [first, last] in ms."""
+        left: tuple[int, int] | None = (first, last)
+        if self._miscounts < MISCOUNTS:
+            left = yield from self._counted(first, last)
+        if left:
+            yield from self._halved(*left)
 
     def _counted(self, first: int, last: int) -> Generator[Page, None, tuple[int, int] | None]:
         """Walks from one end to the other as long as the venue's counts prove each step; gives what is left, if any.
