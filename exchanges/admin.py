@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 
-from exchanges.models import Coverage, Fill, HeldRow, SyncRun
+from exchanges.models import Coverage, Fill, HeldRow, Retraction, SyncRun
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[Any]):
@@ -51,10 +51,19 @@ class HeldRowAdmin(ReadOnlyAdmin):
     date_hierarchy = "seen_at"
 
 
+@admin.register(Retraction)
+class RetractionAdmin(ReadOnlyAdmin):
+    list_display = ["seen_at", "credential", "fill_id", "why"]
+    list_filter = ["credential"]
+    list_select_related = ["credential"]
+    search_fields = ["fill_id"]
+
+
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
     list_display = [
-        "started_at", "credential", "trigger", "outcome", "requests", "rows", "new", "seen", "held", "message",
+        "started_at", "credential", "trigger", "outcome", "requests", "rows", "new", "seen", "held", "retracted",
+        "message",
     ]  # fmt: skip
     list_filter = ["outcome", "trigger", "credential"]
     list_select_related = ["credential"]

@@ -166,7 +166,7 @@ class Secret:
         except InvalidToken:
             raise SecretError(
                 "The secrets of this account can't be read with this installation's SECRET_KEY and SALT_KEY. "
-                "Start perpdash with the keys they were stored with, or add the account's key again."
+                "Start perpdash with the keys they were stored with, or put in the account's key again."
             ) from None
 
     def __repr__(self) -> str:

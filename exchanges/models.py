@@ -114,7 +114,7 @@ class ExchangeCredential(models.Model):
         if document.pop("v", None) == 1:  # the values stood beside the rest, where their names could meet
             document = {"row": document.pop("account", None), "values": document}
         if document.get("row") != str(self.uuid):
-            raise SecretError("The stored secrets belong to another account. Add the account's key again.")
+            raise SecretError("The stored secrets belong to another account. Put in the account's key again.")
         return self.venue_type.credentials_type.parse(document["values"])
 
     # --- The lease: one worker at a time, free by itself when the worker is gone -------------------------------------

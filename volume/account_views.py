@@ -1,7 +1,9 @@
-"""The pages on which accounts at venues are added, looked at, paused, renamed and removed."""
+"""The pages on which accounts at venues are added, looked at, given a new key, paused, renamed and removed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from typing import Any
 
 from django.contrib import messages
 from django.db.models import Q
@@ -10,16 +12,17 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from exchanges.fields import SecretError
 from exchanges.forms import CredentialForm
-from exchanges.models import ExchangeCredential, SyncRun
+from exchanges.models import ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
-from exchanges.venues.base import CredentialsRejected, VenueError
+from exchanges.venues.base import CredentialsRejected, Reason, VenueError
 from volume import holding, queries
 from volume.completeness import Completeness
 from volume.views import owner_of
 
 # Polls that brought nothing new would push everything worth reading off the page.
-QUIET = Q(trigger=SyncRun.Trigger.SCHEDULE, outcome=SyncRun.Outcome.COMPLETE, new=0, held=0)
+QUIET = Q(trigger=SyncRun.Trigger.SCHEDULE, outcome=SyncRun.Outcome.COMPLETE, new=0, held=0, retracted=0)
 
 
 def accounts(request: HttpRequest) -> HttpResponse:
@@ -44,21 +47,64 @@ def add(request: HttpRequest, venue: str) -> HttpResponse:
     initial = {name: value for name, value in request.GET.items() if name == "label" or name in _public_fields(venue)}
     form = CredentialForm(VENUES[venue], request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid() and form.credentials:
-        try:
+        with _refusals(form):
             credential = holding.add(
                 request.user, venue, form.cleaned_data["label"], form.credentials,
                 now=timezone.now(), allow_trading_key=form.cleaned_data.get("allow_trading_key", False),
             )  # fmt: skip
-        except CredentialsRejected as fault:
-            form.add_error(None, str(fault))
-        except holding.AlreadyAdded as fault:
-            form.add_error(None, str(fault))
-        except VenueError as fault:
-            form.add_error(None, f"{fault} Nothing was stored. Try again in a while.")
-        else:
             messages.success(request, f"{credential} is added. Its fills are being read.")
             return redirect("volume:account", pk=credential.pk)
-    return render(request, "volume/add.html", {"form": form, "venue": VENUES[venue]})
+    return render(request, "volume/add.html", _form_context(form))
+
+
+class KeyForm(CredentialForm):
+    """The same for an account that has its name."""
+
+    label = None  # type: ignore[assignment]
+
+
+def key(request: HttpRequest, pk: int) -> HttpResponse:
+    """Puts a new key into an account that stays what it is: its fills, its ledger, its name."""
+    credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
+    if not (holding.needs_key(credential.venue_type) or credential.health_state == Health.UNREADABLE):
+        raise Http404("What names this account is public: there is no key to replace.")
+    name, venue = str(credential), credential.venue_type
+    form = KeyForm(venue, request.POST or None, initial=_public_values(credential))
+    if request.method == "POST" and form.is_valid() and form.credentials:
+        with _refusals(form):
+            holding.take_key(
+                credential, form.credentials,
+                now=timezone.now(), allow_trading_key=form.cleaned_data.get("allow_trading_key", False),
+            )  # fmt: skip
+            then = "Reading goes on from where it stopped" if credential.is_enabled else "It is still paused"
+            messages.success(request, f"{name} has its new key. {then}.")
+            return redirect("volume:account", pk=pk)
+    return render(request, "volume/key.html", _form_context(form) | {"name": name, "pk": pk})
+
+
+def _form_context(form: CredentialForm) -> dict[str, Any]:
+    needed = [item for item in fields(form.venue.credentials_type) if "optional" not in item.metadata]
+    return {
+        "form": form,
+        "venue": form.venue,
+        "needs_key": holding.needs_key(form.venue),
+        "has_ways": not needed,  # one of several ways in is enough: no field alone is needed, or optional
+    }
+
+
+@contextmanager
+def _refusals(form: CredentialForm) -> Iterator[None]:
+    """A key that is not taken becomes an error of the form, with what to do."""
+    try:
+        yield
+    except CredentialsRejected as fault:
+        form.add_error(None, str(fault))
+        if fault.reason == Reason.CAN_TRADE and "allow_trading_key" in form.fields:
+            form.add_error("allow_trading_key", "To insist on this key, tick this as well.")
+    except holding.AlreadyAdded as fault:
+        form.add_error(None, str(fault))
+    except VenueError as fault:
+        form.add_error(None, f"{fault} Nothing was stored. Try again in a while.")
 
 
 def account(request: HttpRequest, pk: int) -> HttpResponse:
@@ -66,7 +112,7 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     completeness = Completeness([credential], now=timezone.now())
     context = {
         "account": queries.account_json(credential, completeness),
-        "venue": credential.venue_type,
+        "needs_key": holding.needs_key(credential.venue_type) or credential.health_state == Health.UNREADABLE,
         "runs": credential.runs.exclude(QUIET)[:15],
         "held_rows": credential.held_rows.all()[:20],
     }
@@ -146,3 +192,12 @@ ACTIONS: dict[str, Callable[[ExchangeCredential, HttpRequest], str]] = {
 def _public_fields(venue: str) -> set[str]:
     """Fields an address may fill in: never a secret one."""
     return {item.name for item in fields(VENUES[venue].credentials_type) if item.repr}
+
+
+def _public_values(credential: ExchangeCredential) -> dict[str, str]:
+    """What is stored and no secret; nothing where it can't be read."""
+    try:
+        stored = credential.open_secrets()
+    except (SecretError, CredentialsRejected):
+        return {}
+    return {name: getattr(stored, name) for name in _public_fields(credential.venue)}

@@ -7,7 +7,6 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils import timezone
 
-from exchanges import doctor
 from exchanges.admin import ReadOnlyAdmin
 from exchanges.forms import secrets_from_json
 from exchanges.models import ExchangeCredential, history_start
@@ -43,7 +42,7 @@ class CredentialAdminForm(forms.ModelForm[ExchangeCredential]):
         self.instance.allows_trading_key = values.get("allows_trading_key", False)
         try:
             credentials = VENUES[venue].credentials_type.parse(secrets_from_json(text))
-            holding.take_key(self.instance, credentials, now=timezone.now())
+            holding.try_key(self.instance, credentials, now=timezone.now())
         except ValueError:
             self.add_error("new_secrets", "This is not a JSON object.")
         except (CredentialsRejected, VenueError) as fault:
@@ -59,19 +58,20 @@ class CredentialAdminForm(forms.ModelForm[ExchangeCredential]):
 class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
     form = CredentialAdminForm
     list_display = ["label", "venue_name", "owner", "health_state", "health_text", "fresh_at", "is_enabled"]
-    list_filter = ["venue", "health_state", "is_enabled"]
+    list_filter = ["venue", "health_state", "health_reason", "is_enabled"]
     search_fields = ["label", "account_ref"]
     actions = ["verify_now", "sync_now", "backfill_now"]
     readonly_fields = [
-        "secrets_masked", "account_ref", "description", "health_state", "health_text", "health_at", "may_trade",
-        "may_withdraw", "expires_at", "verified_at", "history_from", "fresh_at", "due_at", "leased_until", "created_at",
+        "secrets_masked", "account_ref", "description", "health_state", "health_reason", "health_text", "health_at",
+        "may_trade", "may_withdraw", "expires_at", "verified_at", "history_from", "fresh_at", "due_at", "leased_until",
+        "created_at",
     ]  # fmt: skip
     fieldsets = [
         (None, {"fields": ["owner", "venue", "label", "secrets_masked", "new_secrets"]}),
         ("Work", {"fields": ["is_enabled", "is_backfilling", "history_from", "fresh_at", "due_at", "leased_until"]}),
         ("Key", {"fields": [
-            "account_ref", "description", "health_state", "health_text", "health_at", "may_trade", "may_withdraw",
-            "allows_trading_key", "expires_at", "verified_at", "created_at",
+            "account_ref", "description", "health_state", "health_reason", "health_text", "health_at", "may_trade",
+            "may_withdraw", "allows_trading_key", "expires_at", "verified_at", "created_at",
         ]}),
     ]  # fmt: skip
 
@@ -90,10 +90,11 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
             holding.ask_for_reading(obj, now=now)
             return
         columns = [name for name in form.changed_data if name != "new_secrets"]
-        if "new_secrets" in form.changed_data:
-            columns += ["secrets", *doctor.FIELDS]
         obj.save(update_fields=columns)  # only what was changed here: a sync may be writing the rest
-        holding.ask_for_reading(obj, now=now)
+        if "new_secrets" in form.changed_data:
+            holding.store_key(obj, now=now)
+        else:
+            holding.ask_for_reading(obj, now=now)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What was read from an account goes with it, though none of it can be removed on its own."""

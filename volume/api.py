@@ -1,5 +1,7 @@
 """The API: what the pages show, for programs. Every view starts from the person who asks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, cast
 
@@ -44,8 +46,19 @@ class VenueTrouble(APIException):
     default_code = "venue_unavailable"
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """A key that is not taken, in the API's own shape."""
+    try:
+        yield
+    except (CredentialsRejected, holding.AlreadyAdded) as fault:
+        raise ValidationError({"secrets": [str(fault)]}) from None
+    except VenueError as fault:
+        raise VenueTrouble(str(fault)) from None
+
+
 class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
-    """Your accounts. Secrets are written, never read back."""
+    """Your accounts. Secrets are written, never read back; PATCH with `secrets` puts a new key into an account."""
 
     serializer_class = CredentialSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
@@ -55,22 +68,24 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
 
     def perform_create(self, serializer: Any) -> None:
         values = serializer.validated_data
-        try:
+        with _refusals():
             serializer.instance = holding.add(
                 cast(Any, self.request.user), values["venue"], values["label"], values["credentials"],
                 now=timezone.now(), verify=values["verify"], allow_trading_key=values["allow_trading_key"],
             )  # fmt: skip
-        except (CredentialsRejected, holding.AlreadyAdded) as fault:
-            raise ValidationError({"secrets": [str(fault)]}) from None
-        except VenueError as fault:
-            raise VenueTrouble(str(fault)) from None
 
     def perform_update(self, serializer: Any) -> None:
-        was_enabled = serializer.instance.is_enabled
-        serializer.instance.label = serializer.validated_data.get("label", serializer.instance.label)
-        serializer.instance.save(update_fields=["label"])
-        if (wanted := serializer.validated_data.get("is_enabled", was_enabled)) != was_enabled:
-            holding.resume(serializer.instance, now=timezone.now()) if wanted else holding.pause(serializer.instance)
+        credential, values, now = serializer.instance, serializer.validated_data, timezone.now()
+        if credentials := values.get("credentials"):
+            with _refusals():
+                holding.take_key(
+                    credential, credentials, now=now, allow_trading_key=values.get("allow_trading_key", False)
+                )
+        if "label" in values:
+            credential.label = values["label"]
+            credential.save(update_fields=["label"])
+        if (wanted := values.get("is_enabled", credential.is_enabled)) != credential.is_enabled:
+            holding.resume(credential, now=now) if wanted else holding.pause(credential)
 
     def perform_destroy(self, instance: ExchangeCredential) -> None:
         holding.remove(instance)
@@ -234,6 +249,9 @@ def _venue_json(slug: str) -> dict[str, Any]:
                 "help": item.metadata["help"],
                 "is_secret": not item.repr,
                 "is_optional": "optional" in item.metadata,
+                "choices": [
+                    {"value": value, "label": label} for value, label in (item.metadata.get("choices") or {}).items()
+                ],
             }
             for item in fields(venue.credentials_type)
         ],

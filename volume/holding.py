@@ -1,5 +1,6 @@
-"""Adding an account, changing its work, removing it: what page, API, admin and command line do alike."""
+"""Adding an account, its key, its work, its end: what page, API, admin and command line do alike."""
 
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +8,7 @@ from django.db import IntegrityError, transaction
 
 from exchanges import doctor
 from exchanges.models import STOPPED, ExchangeCredential, SyncRun, history_start
-from exchanges.venues.base import Credentials, CredentialsRejected, Reason
+from exchanges.venues.base import Credentials, CredentialsRejected, Reason, Venue
 from volume import live
 from volume.tasks import refresh_credential
 
@@ -22,6 +23,11 @@ class AlreadyAdded(Exception):
         super().__init__(
             f"This account is here already, as “{credential.label}”." if credential else "This account is here already."
         )
+
+
+def needs_key(venue: type[Venue]) -> bool:
+    """Whether reading takes a secret. Where it does not, what is public names the account and can't be replaced."""
+    return any(not item.repr for item in fields(venue.credentials_type))
 
 
 def add(
@@ -44,35 +50,66 @@ def add(
         owner=owner, venue=venue, label=label, allows_trading_key=allow_trading_key,
         history_from=history_start(now), due_at=now,
     )  # fmt: skip
-    credential.set_secrets(credentials)
     if verify:
-        identity = doctor.examine(credential, patience=patience)
-        doctor.note_identity(credential, identity, now=now)
-    same = ExchangeCredential.objects.filter(owner=owner, venue=venue, account_ref=credential.account_ref)
-    if credential.account_ref and (known := same.first()):
-        raise AlreadyAdded(known)
-    try:
-        with transaction.atomic():
-            credential.save()
-    except IntegrityError:
-        raise AlreadyAdded(same.first()) from None
+        try_key(credential, credentials, now=now, patience=patience)
+    else:
+        credential.set_secrets(credentials)
+    _save_once(credential)
     ask_for_reading(credential, now=now)
     live.push(credential.owner_id)
     return credential
 
 
-def take_key(credential: ExchangeCredential, credentials: Credentials, *, now: datetime) -> None:
-    """Puts a (new) key into the account, once the venue has taken it. Saving is the caller's.
+def take_key(
+    credential: ExchangeCredential, credentials: Credentials, *, now: datetime, allow_trading_key: bool = False
+) -> None:
+    """Replaces the key of a stored account; reading goes on from the ledger, at once.
+
+    Raises VenueError and AlreadyAdded. The stored key stays then; `credential` itself is spoilt.
+    """
+    credential.allows_trading_key = allow_trading_key
+    try_key(credential, credentials, now=now)
+    store_key(credential, now=now)
+
+
+def try_key(
+    credential: ExchangeCredential, credentials: Credentials, *, now: datetime, patience: float = AT_THE_PAGE
+) -> None:
+    """Puts a (new) key into `credential` and asks the venue about it. Nothing is saved.
 
     Raises VenueError; among it CredentialsRejected for the key of another account, whose fills would be mixed in.
     """
     known = credential.account_ref
     credential.set_secrets(credentials)
-    doctor.note_identity(credential, doctor.examine(credential, patience=AT_THE_PAGE), now=now)
+    doctor.note_identity(credential, doctor.examine(credential, patience=patience), now=now)
     if known and credential.account_ref != known:
         raise CredentialsRejected(
-            Reason.WRONG_KEY, f"This key is of another account ({credential.account_ref}). Add that one on its own."
+            Reason.WRONG_ACCOUNT, f"This key is of another account ({credential.account_ref}). Add that one on its own."
         )
+
+
+def store_key(credential: ExchangeCredential, *, now: datetime) -> None:
+    """Saves the key that was tried, and nothing else of the account. Raises AlreadyAdded.
+
+    The lease is broken: who reads with the old key stops, and says nothing of the account any more.
+    """
+    credential.lease = credential.leased_until = None
+    _save_once(credential, update_fields=["secrets", "allows_trading_key", "lease", "leased_until", *doctor.FIELDS])
+    ask_for_reading(credential, now=now)
+    live.push(credential.owner_id)
+
+
+def _save_once(credential: ExchangeCredential, **options: Any) -> None:
+    """Saves, unless the owner has the account already."""
+    others = ExchangeCredential.objects.exclude(pk=credential.pk)
+    same = others.filter(owner=credential.owner, venue=credential.venue, account_ref=credential.account_ref)
+    if credential.account_ref and (known := same.first()):
+        raise AlreadyAdded(known)
+    try:
+        with transaction.atomic():
+            credential.save(**options)
+    except IntegrityError:
+        raise AlreadyAdded(same.first()) from None
 
 
 def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: bool = False) -> None:

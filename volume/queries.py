@@ -158,7 +158,7 @@ def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
 
 
 def account_json(account: ExchangeCredential, completeness: Completeness) -> dict[str, Any]:
-    """How one account fares: health, freshness, completeness and the progress of its backfill."""
+    """How one account fares: its key, health, freshness, completeness and the progress of its backfill."""
     complete_from = completeness.complete_from(account.pk)
     progress = completeness.progress(account.pk)
     lacks = completeness.lacks[account.pk]
@@ -174,9 +174,13 @@ def account_json(account: ExchangeCredential, completeness: Completeness) -> dic
         "is_reading": bool(account.leased_until and account.leased_until > completeness.now),
         "health": {
             "state": account.health_state,
+            "reason": account.health_reason,
             "text": account.health_text,
             "at": account.health_at.isoformat() if account.health_at else None,
         },
+        "may_trade": account.may_trade,
+        "may_withdraw": account.may_withdraw,
+        "expires_at": account.expires_at.isoformat() if account.expires_at else None,
         "fresh_at": account.fresh_at.isoformat() if account.fresh_at else None,
         "is_stale": any(lack.state == "stale" for lack in lacks),
         "history_from": account.history_from.isoformat(),

@@ -80,7 +80,7 @@ def refresh(
     except Exception as fault:
         credential.due_at = clock() + doctor.LONGEST_RETRY
         doctor.note_bug(credential, fault, now=clock())
-        _save_outcome(credential)
+        _save(credential)
         _finish(run, Outcome.FAILED, credential.health_text, clock())
         raise
     except BaseException:  # Ctrl-C, or the process is told to end
@@ -113,7 +113,7 @@ def _read(
             try:
                 if credential.verified_at is None or now - credential.verified_at > VERIFY_EVERY:
                     doctor.note_identity(credential, doctor.judged(credential, venue.identify()), now=clock())
-                    credential.save(update_fields=doctor.FIELDS)
+                    _save(credential, doctor.FIELDS)
                 _read_steps(credential, venue, run, wanted, clock, on_page)
             finally:
                 _count_traffic(run, venue.traffic)
@@ -130,7 +130,7 @@ def _read(
         doctor.note_success(credential, now=clock())
         _conclude(credential, run, clock())
     credential.fresh_at = fresh_at(credential)
-    _save_outcome(credential)
+    _save(credential)
 
 
 def _read_steps(
@@ -237,9 +237,10 @@ def _conclude(credential: ExchangeCredential, run: SyncRun, now: datetime) -> No
 # Both below update and never insert: the account may have been removed meanwhile.
 
 
-def _save_outcome(credential: ExchangeCredential) -> None:
-    values = {name: getattr(credential, name) for name in OUTCOME_FIELDS}
-    ExchangeCredential.objects.filter(pk=credential.pk).update(**values)
+def _save(credential: ExchangeCredential, names: Sequence[str] = OUTCOME_FIELDS) -> None:
+    """Only while the lease is ours: what an old key came to must not be said of the one just put in."""
+    values = {name: getattr(credential, name) for name in names}
+    ExchangeCredential.objects.filter(pk=credential.pk, lease=credential.lease).update(**values)
 
 
 def _finish(run: SyncRun, outcome: Outcome, message: str, now: datetime) -> None:

@@ -6,7 +6,8 @@ from rest_framework import serializers
 
 from exchanges.models import Coverage, ExchangeCredential, HeldRow, SyncRun
 from exchanges.venues import VENUES
-from exchanges.venues.base import CredentialsRejected
+from exchanges.venues.base import Credentials, CredentialsRejected, Reason
+from volume.holding import needs_key
 from volume.queries import GRANULARITIES, KEYS, Filter
 
 
@@ -20,13 +21,16 @@ def credential_ids(text: str) -> tuple[int, ...]:
 
 class HealthSerializer(serializers.Serializer[Any]):
     state = serializers.CharField()
+    reason = serializers.CharField(help_text=f"Why a key does not do, where known: {', '.join(Reason)}. Else empty.")
     text = serializers.CharField()
     at = serializers.DateTimeField(allow_null=True)
 
 
 class CredentialSerializer(serializers.ModelSerializer[ExchangeCredential]):
     secrets = serializers.DictField(
-        child=serializers.CharField(), write_only=True, help_text="What venues/ lists for the venue. Never sent back."
+        child=serializers.CharField(),
+        write_only=True,
+        help_text="What venues/ lists for the venue. Never sent back. PATCH puts a new key into the account.",
     )
     allow_trading_key = serializers.BooleanField(write_only=True, required=False, default=False)
     verify = serializers.BooleanField(write_only=True, required=False, default=True)
@@ -52,15 +56,26 @@ class CredentialSerializer(serializers.ModelSerializer[ExchangeCredential]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if self.instance is None:
-            try:
-                attrs["credentials"] = VENUES[attrs["venue"]].credentials_type.parse(attrs.pop("secrets"))
-            except CredentialsRejected as fault:
-                raise serializers.ValidationError({"secrets": [str(fault)]}) from None
-        elif unchangeable := sorted({"venue", "secrets", "allow_trading_key", "verify"} & set(self.initial_data)):
+            attrs["credentials"] = self._parsed(attrs["venue"], attrs.pop("secrets"))
+            return attrs
+        fixed, sent = {"venue", "verify"}, set(self.initial_data)
+        if not needs_key(self.instance.venue_type):
+            fixed |= {"secrets", "allow_trading_key"}
+        if unchangeable := sorted(fixed & sent):
             raise serializers.ValidationError(
                 {name: ["Can't be changed: add the account anew."] for name in unchangeable}
             )
+        if "secrets" in attrs:
+            attrs["credentials"] = self._parsed(self.instance.venue, attrs.pop("secrets"))
+        elif "allow_trading_key" in sent:
+            raise serializers.ValidationError({"allow_trading_key": ["Send it along with the secrets of the key."]})
         return attrs
+
+    def _parsed(self, venue: str, secrets: dict[str, str]) -> Credentials:
+        try:
+            return VENUES[venue].credentials_type.parse(secrets)
+        except CredentialsRejected as fault:
+            raise serializers.ValidationError({"secrets": [str(fault)]}) from None
 
 
 class BackfillSerializer(serializers.Serializer[Any]):
@@ -169,6 +184,9 @@ class AccountSerializer(serializers.Serializer[Any]):
     is_backfilling = serializers.BooleanField()
     is_reading = serializers.BooleanField()
     health = HealthSerializer()
+    may_trade = serializers.BooleanField()
+    may_withdraw = serializers.BooleanField()
+    expires_at = serializers.DateTimeField(allow_null=True)
     fresh_at = serializers.DateTimeField(allow_null=True)
     is_stale = serializers.BooleanField()
     history_from = serializers.DateTimeField()
@@ -196,7 +214,7 @@ class RunSerializer(serializers.ModelSerializer[SyncRun]):
         model = SyncRun
         fields = [
             "id", "credential", "trigger", "started_at", "ended_at", "since", "until", "requests", "retries",
-            "waited_seconds", "rows", "new", "seen", "skipped", "held", "outcome", "message",
+            "waited_seconds", "rows", "new", "seen", "skipped", "held", "retracted", "outcome", "message",
         ]  # fmt: skip
 
 
@@ -212,12 +230,18 @@ class HeldRowSerializer(serializers.ModelSerializer[HeldRow]):
         fields = ["id", "credential", "stream", "raw", "why", "executed_at", "seen_at"]
 
 
+class ChoiceSerializer(serializers.Serializer[Any]):
+    value = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
+
+
 class VenueFieldSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     label = serializers.CharField()  # type: ignore[assignment]  # hides Field's own, which a row has no use for
     help = serializers.CharField()
     is_secret = serializers.BooleanField()
     is_optional = serializers.BooleanField()
+    choices = ChoiceSerializer(many=True, help_text="The values it may have; empty where any will do.")
 
 
 class VenueSerializer(serializers.Serializer[Any]):

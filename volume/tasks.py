@@ -67,7 +67,7 @@ def forget_old_runs() -> None:
     """Keeps the run log readable: polls that brought nothing go after two days, the rest after half a year."""
     now = timezone.now()
     nothing_said = (SyncRun.Outcome.COMPLETE, SyncRun.Outcome.WAITING)
-    quiet = Q(new=0, held=0, outcome__in=nothing_said, started_at__lt=now - QUIET_RUNS_KEPT)
+    quiet = Q(new=0, held=0, retracted=0, outcome__in=nothing_said, started_at__lt=now - QUIET_RUNS_KEPT)
     SyncRun.objects.filter(quiet | Q(started_at__lt=now - RUNS_KEPT)).delete()
     # A run whose worker was killed never said how it ended.
     lost = Q(credential__leased_until=None) | Q(credential__leased_until__lt=now)

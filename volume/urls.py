@@ -11,6 +11,7 @@ urlpatterns = [
     path("accounts/add/", account_views.choose_venue, name="choose-venue"),
     path("accounts/add/<slug:venue>/", account_views.add, name="add"),
     path("accounts/<int:pk>/", account_views.account, name="account"),
+    path("accounts/<int:pk>/key/", account_views.key, name="key"),
     path("accounts/<int:pk>/<slug:action>/", account_views.act, name="act"),
     path("health/", views.health, name="health"),
 ]

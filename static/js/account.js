@@ -1,8 +1,10 @@
 // An account as templates/volume/_account.html shows it, kept up to date.
 
 import { count, day } from "./format.js";
+import { now } from "./live.js";
 
 const BAD = ["rejected", "unreadable", "puzzled"];
+const EXPIRY_WARNING = 14 * 86_400_000; // milliseconds
 
 /** ok, note, warn, bad or off, as the template's filter says it. */
 function tone(account) {
@@ -10,7 +12,19 @@ function tone(account) {
   if (BAD.includes(account.health.state)) return "bad";
   const states = new Set(account.lacks.map((lack) => lack.state));
   if (account.health.state === "unavailable" || account.held || states.has("gap") || states.has("stale")) return "warn";
+  if (diesSoon(account)) return "warn";
   return states.size || account.health.state === "new" ? "note" : "ok";
+}
+
+function diesSoon({ expires_at: expiresAt }) {
+  return expiresAt !== null && Date.parse(expiresAt) - now() < EXPIRY_WARNING;
+}
+
+/** What the key may do beyond reading; nothing for one that only reads. */
+function powers({ may_trade: mayTrade, may_withdraw: mayWithdraw, health }) {
+  const can = [mayTrade && "trade", mayWithdraw && "withdraw"].filter(Boolean);
+  if (!can.length && health.reason === "can_trade") return "can do more than read";
+  return can.length ? `can ${can.join(" and ")}` : "";
 }
 
 function mainLack(account) {
@@ -27,6 +41,7 @@ export function showAccount(card, account) {
   const part = (name) => card.querySelector(`[data-${name}]`);
   card.dataset.tone = tone(account);
   card.dataset.state = account.health.state;
+  card.toggleAttribute("data-dying", diesSoon(account));
   write(part("name"), `${account.venue_name} · ${account.label}`);
   showFreshness(part("fresh"), account.fresh_at);
   write(
@@ -35,6 +50,8 @@ export function showAccount(card, account) {
       ? account.health.text || "Added. Its first reading begins."
       : "Paused. What was read stays; nothing new is read.",
   );
+  const can = powers(account);
+  write(part("powers"), can ? `This key ${can}.` : "", Boolean(can));
   write(
     part("since"),
     account.complete_from ? completeWords(account) : "",

@@ -363,6 +363,7 @@ PAGES = {
     "volume:choose-venue": [],
     "volume:add": ["hyperliquid"],
     "volume:account": [1],
+    "volume:key": [1],
     "volume:act": [1, "delete"],
     "accounts:sign-out": [],
     "api:root": [],
@@ -405,7 +406,8 @@ def test_an_address_that_does_not_exist_tells_a_stranger_nothing(nobody, ada):
 
 
 @pytest.mark.parametrize(
-    "path", ["/accounts/{}/", "/accounts/{}/delete/", "/accounts/{}/verify/", "/accounts/{}/pause/"]
+    "path",
+    ["/accounts/{}/", "/accounts/{}/key/", "/accounts/{}/delete/", "/accounts/{}/verify/", "/accounts/{}/pause/"],
 )
 def test_the_pages_of_another_owners_account_do_not_exist(nobody, ada, path):
     mine = factories.credential(owner=ada)

@@ -281,7 +281,7 @@ def test_an_account_is_added_verified_and_due(client, ada, sandbox, clock):
     body = response.json()
     assert body["label"] == "Main"
     assert body["account_ref"] == DEMO_TRADER
-    assert body["health"] == {"state": "works", "text": "Works.", "at": "2026-11-21T12:00:00Z"}
+    assert body["health"] == {"state": "works", "reason": "", "text": "Works.", "at": "2026-11-21T12:00:00Z"}
     assert body["related"] == [{"label": "grid", "values": {"address": DEMO_SUB}}]
     assert "secrets" not in body
     made = ExchangeCredential.objects.get()
@@ -291,7 +291,7 @@ def test_an_account_is_added_verified_and_due(client, ada, sandbox, clock):
 
 def test_an_account_can_be_added_unverified(client, sandbox):
     sandbox.hyperliquid.time_out(times=None)
-    assert add(client, verify=False).json()["health"] == {"state": "new", "text": "", "at": None}
+    assert add(client, verify=False).json()["health"] == {"state": "new", "reason": "", "text": "", "at": None}
     assert not sandbox.hyperliquid.requests
 
 

@@ -72,7 +72,10 @@ def test_progress_reaches_100_only_at_the_end():
 def account(**changes):
     return {
         "is_enabled": True,
-        "health": {"state": "works"},
+        "health": {"state": "works", "reason": ""},
+        "may_trade": False,
+        "may_withdraw": False,
+        "expires_at": None,
         "held": 0,
         "lacks": [],
         "history_from": (timezone.now() - timedelta(days=100)).isoformat(),
@@ -98,6 +101,8 @@ def lack(state, since, until):
         ({"held": 1}, "warn"),
         ({"lacks": [lack("gap", 5, 4)]}, "warn"),
         ({"lacks": [lack("out_of_reach", 5, 4)]}, "note"),
+        ({"expires_at": (timezone.now() + timedelta(days=13)).isoformat()}, "warn"),
+        ({"expires_at": (timezone.now() + timedelta(days=15)).isoformat()}, "ok"),
     ],
 )
 def test_what_an_account_lacks_sets_its_tone(changes, tone):

@@ -18,9 +18,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from exchanges.models import history_start
-from exchanges.sandbox.hyperliquid import DEMO_TRADER, Hyperliquid
+from exchanges.sandbox import SANDBOXES
+from exchanges.sandbox.base import SandboxVenue
 from exchanges.sandbox.server import serve
+from exchanges.venues import VENUES
 
 ROOT = Path(__file__).resolve().parents[2]
 Manage = Callable[..., "subprocess.Popen[str]"]
@@ -40,19 +41,21 @@ def database(tmp_path: Path) -> Iterator[str]:
         server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@pytest.fixture
-def venue() -> Iterator[tuple[Hyperliquid, str]]:
-    moment = datetime.now(UTC)
-    sandbox = Hyperliquid(lambda: moment, page=500, weight_per_minute=10**9)
+@pytest.fixture(params=sorted(SANDBOXES))
+def venue(request: pytest.FixtureRequest) -> Iterator[tuple[str, Any, str]]:
+    """Each venue with some thousand fills, without rate limits: its slug, itself, and where it listens."""
+    moment, kind = datetime.now(UTC), SANDBOXES[request.param]
+    size = {"page": 500} if request.param == "hyperliquid" else {"fills_per_day": 6}
+    sandbox = kind(lambda: moment, **kind.unmetered, **size)
     with serve(sandbox) as server:
-        yield sandbox, server.url
+        yield request.param, sandbox, server.url
 
 
 @pytest.fixture
-def manage(database: str, venue: tuple[Hyperliquid, str], tmp_path: Path) -> Manage:
+def manage(database: str, venue: tuple[str, Any, str], tmp_path: Path) -> Manage:
     environment = os.environ | {
         "DATABASE_URL": database, "REDIS_URL": "", "VAR_DIR": str(tmp_path), "LEASE_SECONDS": "1",
-        "HYPERLIQUID_API_URL": venue[1], "VENUE_BUDGET_SHARE": "1000",
+        f"{venue[0].upper()}_API_URL": venue[2], "VENUE_BUDGET_SHARE": "1000",
     }  # fmt: skip
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
@@ -72,31 +75,31 @@ def finished(process: "subprocess.Popen[str]", text: str = "") -> str:
 
 
 def test_killed_at_several_random_moments_a_backfill_ends_with_the_totals_of_an_uninterrupted_one(
-    manage: Manage, venue: tuple[Hyperliquid, str]
+    manage: Manage, venue: tuple[str, Any, str]
 ) -> None:
-    sandbox = venue[0]
+    slug, sandbox, _ = venue
     finished(manage("migrate", "-v0"))
     make_owner = "from django.contrib.auth import get_user_model as m; m().objects.create(username='ada')"
     finished(manage("shell", "-v0", "-c", make_owner))
-    added = finished(
-        manage("add_credential", "hyperliquid", "--owner", "ada", "--label", "Main"),
-        json.dumps({"address": DEMO_TRADER}),
-    )
+    secrets = sandbox.demo_accounts[0][1]
+    added = finished(manage("add_credential", slug, "--owner", "ada", "--label", "Main"), json.dumps(secrets))
     number = str(json.loads(added)["id"])
     chance = random.Random(20261121)
 
-    for _ in range(4):
+    most = {"bybit": 60, "woox": 8, "paradex": 2}.get(slug, 12)
+    for _ in range(3):
         process = manage("backfill", "--credential", number)
-        kill_after(sandbox, process, requests=chance.randint(2, 12), seconds=chance.random() / 20)
+        kill_after(sandbox, process, requests=chance.randint(1, most), seconds=chance.random() / 20)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
 
     report = json.loads(finished(manage("backfill", "--credential", number, "--json")))
     assert report["outcome"] == "complete"
-    should_be = sandbox.truth(DEMO_TRADER, since=history_start(sandbox.now()))
+    read = {name: datetime.fromisoformat(report[name]) for name in ("since", "until")}
+    account = VENUES[slug].credentials_type.parse(secrets).account_ref or report["account"]
     assert daily(manage) == {
-        (day.isoformat(), coin): (item.fills, item.notional)
-        for (day, coin), item in should_be.items()
+        (day.isoformat(), symbol): (item.fills, item.notional)
+        for (day, symbol), item in sandbox.truth(account, **read).items()
         if item.fills or item.forced_fills
     }
     assert "Every day agrees" in finished(manage("check_volume"))
@@ -104,7 +107,7 @@ def test_killed_at_several_random_moments_a_backfill_ends_with_the_totals_of_an_
     assert again["new"] == 0
 
 
-def kill_after(sandbox: Hyperliquid, process: "subprocess.Popen[str]", *, requests: int, seconds: float) -> None:
+def kill_after(sandbox: SandboxVenue, process: "subprocess.Popen[str]", *, requests: int, seconds: float) -> None:
     """Ends the process `seconds` after its nth answer from now on: while it asks, parses, stores or commits."""
     answer, left = type(sandbox).answer, requests
 

@@ -9,10 +9,11 @@ from django.db import connection
 from django.test import override_settings
 
 from exchanges.models import Coverage, ExchangeCredential, Fill, Health, SyncRun, history_start
-from exchanges.sandbox import Sandbox, hyperliquid
+from exchanges.sandbox import Sandbox, bybit, hyperliquid
 from exchanges.venues.base import to_ms
 from tests import factories
 from tests.conftest import NOW
+from volume import holding
 from volume.models import DailyVolume
 from volume.queries import Filter, summary, volume
 from volume.refresh import NotOurs, Wanted, refresh
@@ -365,8 +366,6 @@ def test_a_gap_that_stays_ends_a_backfill_all_the_same(clock: Any, sandbox: Sand
 
 
 def test_an_account_removed_while_it_is_read_ends_its_reading(clock: Any, sandbox: Sandbox) -> None:
-    from volume import holding
-
     credential = factories.credential()
     refresh(credential, now=clock.now(), on_page=lambda run, page: holding.remove(ExchangeCredential.objects.get()))
     assert not ExchangeCredential.objects.exists()
@@ -379,7 +378,7 @@ def test_an_own_budget_used_up_in_the_middle_of_a_walk_is_waited_for(
 ) -> None:
     from exchanges.connect import budget
 
-    budget(is_sandbox=True)._share = share  # the whole walk costs more than a minute lets us ask
+    budget(sandbox)._share = share  # the whole walk costs more than a minute lets us ask
     credential = factories.credential()
     run = read(credential, clock)
     if run.outcome == Outcome.WAITING:  # before the walk began
@@ -401,3 +400,17 @@ def test_the_horizon_is_told_also_when_the_first_reading_was_cut_off(clock: Any,
     gone = credential.coverage.filter(state=Coverage.State.OUT_OF_REACH, stream="fills").get()
     assert gone.from_at == credential.history_from
     assert gone.until_at <= Fill.objects.exclude(kind="twap").earliest("executed_at").executed_at + timedelta(days=1)
+
+
+def test_what_an_old_key_comes_to_is_not_said_of_the_one_put_in_meanwhile(clock: Any, sandbox: Sandbox) -> None:
+    credential = factories.credential("bybit", secrets=dict(bybit.MAIN))
+
+    def put_in_another(run: SyncRun, page: Any) -> None:
+        fresh = ExchangeCredential.objects.get()
+        holding.take_key(fresh, fresh.open_secrets(), now=clock.now())
+        sandbox.bybit.revoke(fresh.account_ref)  # the venue now refuses what the running worker still uses
+
+    run = refresh(credential, now=clock.now(), on_page=put_in_another)
+    credential.refresh_from_db()
+    assert run.outcome in (Outcome.STOPPED, Outcome.REJECTED)
+    assert (credential.health_state, credential.lease) == (Health.WORKS, None)

@@ -1,7 +1,7 @@
 """How figures, times and completeness are written on the pages. Decimals stay decimals up to the last digit shown."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import pairwise
 from typing import Any
@@ -10,8 +10,11 @@ from urllib.parse import urlencode
 from django import template
 from django.utils import timezone
 
+from exchanges.doctor import EXPIRY_WARNING
 from exchanges.fields import plain as plain_text
-from exchanges.venues.base import EXACT
+from exchanges.models import STOPPED
+from exchanges.venues.base import EXACT, Reason, Venue
+from volume.holding import needs_key
 
 register = template.Library()
 
@@ -85,9 +88,55 @@ def tone(account: Mapping[str, Any]) -> str:
     if account["health"]["state"] in ("rejected", "unreadable", "puzzled"):
         return "bad"
     states = {lack["state"] for lack in account["lacks"]}
-    if account["health"]["state"] == "unavailable" or account["held"] or states & {"gap", "stale"}:
+    if (
+        account["health"]["state"] == "unavailable"
+        or account["held"]
+        or states & {"gap", "stale"}
+        or dies_soon(account)
+    ):
         return "warn"
     return "note" if states or account["health"]["state"] == "new" else "ok"
+
+
+@register.filter
+def powers(account: Mapping[str, Any]) -> str:
+    """What the key of an account may do beyond reading; nothing for one that only reads."""
+    can = ["trade"] * account["may_trade"] + ["withdraw"] * account["may_withdraw"]
+    if not can and account["health"]["reason"] == Reason.CAN_TRADE:
+        return "can do more than read"
+    return f"can {' and '.join(can)}" if can else ""
+
+
+@register.filter
+def expiry(account: Mapping[str, Any]) -> str:
+    """When the key of an account dies: "expires 2027-01-20, in 60 days". Nothing for one that lives on."""
+    if not account["expires_at"]:
+        return ""
+    at = _moment(account["expires_at"])
+    left = at - timezone.now()
+    if left <= timedelta():
+        return f"expired {at:%Y-%m-%d}"
+    days = "less than a day" if left.days < 1 else "1 day" if left.days == 1 else f"{left.days} days"
+    return f"expires {at:%Y-%m-%d}, in {days}"
+
+
+@register.filter
+def dies_soon(account: Mapping[str, Any]) -> bool:
+    """Whether a new key is wanted soon, or already."""
+    expires_at = account["expires_at"]
+    return bool(expires_at) and _moment(expires_at) - timezone.now() < EXPIRY_WARNING
+
+
+@register.filter
+def wants_key(account: Mapping[str, Any]) -> bool:
+    """Whether a new key is what helps this account most."""
+    return account["health"]["state"] in STOPPED or dies_soon(account)
+
+
+@register.filter
+def needs(venue: type[Venue]) -> str:
+    """What reading at a venue takes, in a few words."""
+    return "A read-only key" if needs_key(venue) else "A public address, no key"
 
 
 @register.filter
