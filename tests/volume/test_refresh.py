@@ -15,7 +15,7 @@ from tests import factories
 from tests.conftest import NOW
 from volume import holding
 from volume.models import DailyVolume
-from volume.queries import Filter, summary, volume
+from volume.queries import Filter, series, summary, volume
 from volume.refresh import NotOurs, Wanted, refresh
 from volume.rollup import differences
 
@@ -115,6 +115,13 @@ def test_a_fee_without_a_price_is_in_no_dollar_figure_and_is_said(clock: Any, sa
     (found,) = volume(Filter(), by=("day",), now=clock.now())
     assert (found["fees_usd"], found["notional_usd"], found["complete"]) == (Decimal(45), Decimal(200_000), False)
     assert found["why"] == ["The fees of 1 fill have no price in dollars and are not in the fees."]
+
+
+def test_the_chart_shows_volume_and_does_not_mind_a_fee_without_a_price(clock: Any, sandbox: Sandbox) -> None:
+    sandbox.hyperliquid.add(ME, rows=[row(feeToken="HYPE", fee="3")])
+    credential = mine(history_from=NOW - timedelta(days=30))
+    read(credential, clock)
+    assert all(series(credential.owner_id, range_name="7d", now=clock.now())["complete"])
 
 
 # --- Trouble ---------------------------------------------------------------------------------------------------------
