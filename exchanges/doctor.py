@@ -68,8 +68,8 @@ def note_identity(credential: ExchangeCredential, identity: Identity, *, now: da
 def note_success(credential: ExchangeCredential, *, now: datetime) -> None:
     text = "Works."
     if credential.expires_at and credential.expires_at - now < EXPIRY_WARNING:
-        days = max(0, (credential.expires_at - now).days)
-        left = "1 day" if days == 1 else f"{days} days"
+        days = (credential.expires_at - now).days
+        left = "less than a day" if days < 1 else "1 day" if days == 1 else f"{days} days"
         text = f"Works, and expires in {left} ({credential.expires_at:%Y-%m-%d}). Make a new key in time."
     credential.failures = 0
     _report(credential, Health.WORKS, None, text, now)

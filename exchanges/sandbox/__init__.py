@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -44,5 +45,12 @@ class Sandbox:
         vars(self).update(self.venues)
 
     def transport(self, slug: str) -> httpx.BaseTransport:
-        """The way to a venue without a network."""
-        return httpx.MockTransport(self.venues[slug])
+        """The way to a venue without a network. As on all ways, answers are dated: by the venue's clock."""
+        venue = self.venues[slug]
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            response = venue(request)
+            response.headers.setdefault("Date", format_datetime(venue.now(), usegmt=True))
+            return response
+
+        return httpx.MockTransport(answer)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from threading import Lock
 from typing import Any, ClassVar, TypeVar
@@ -22,6 +22,7 @@ import msgspec
 from limits import RateLimitItem, RateLimitItemPerSecond
 
 from exchanges.venues.base import (
+    EPOCH,
     EXACT,
     Credentials,
     CredentialsRejected,
@@ -65,6 +66,7 @@ HOSTS = {
     "api.manepa.jp": "manepa.jp (Japan)",
 }
 MAIN = "api.bybit.com"
+MAIN_ALIASES = ("", "api.bytick.com")
 # Environments that know nothing of each other's keys: where one is refused, the others are asked whose it is.
 ENVIRONMENTS = {
     MAIN: "bybit.com",
@@ -105,10 +107,12 @@ NOT_TRADES = {
 SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 DATED_INVERSE = re.compile(r"(\w+)USD[HMUZ]\d\d")
 CLASSIC = {1}  # unifiedMarginStatus; all others are unified, of one generation or another
+TIME = "/v5/market/time"
 BEFORE = "before upgrade"
 JUST_NOW = timedelta(minutes=15)
 PROBES = 4  # weeks in which the beginning of the new list is looked for
 SATOSHI = Decimal(1).scaleb(-8)
+MOST_COINS = Decimal(10) ** 18
 
 # What a retCode means for us; all others are a fault of ours or of their documentation.
 RETRY = {10000, 10016, 429}
@@ -134,7 +138,8 @@ class BybitCredentials(Credentials):
                 Reason.MALFORMED,
                 "This is an RSA key. perpdash takes Bybit's system-generated keys: make one of those, read-only.",
             )
-        if not (self.api_key.isascii() and self.api_secret.isascii()) or " " in self.api_key + self.api_secret:
+        both = self.api_key + self.api_secret
+        if not both.isascii() or any(sign.isspace() for sign in both):
             raise CredentialsRejected(Reason.MALFORMED, "A Bybit key is letters and digits only: copy it again.")
         if self.host not in HOSTS:
             if self.host != MAIN:
@@ -199,6 +204,7 @@ class SubMembers(msgspec.Struct, rename="camel"):
 
 
 class Instrument(msgspec.Struct, rename="camel"):
+    symbol: str
     contract_type: str
     base_coin: str
     quote_coin: str
@@ -294,9 +300,10 @@ class Bybit(HttpVenue):
         if code in RETRY:
             return TryAgain("has trouble of its own")
         if code == 10006:
-            return SlowDown(pause=seconds_until_reset(response))
+            return SlowDown(pause=seconds_until_reset(response, self._now()))
         if code in CLOCK:
-            self._measure_clock()
+            if response.request.url.path != TIME:
+                self._measure_clock()
             return TryAgain("does not accept the time of our requests", pause=0.0)
         if code == 10003:
             return CredentialsRejected(Reason.WRONG_KEY, UNKNOWN_KEY)
@@ -330,7 +337,7 @@ class Bybit(HttpVenue):
     def _measure_clock(self) -> None:
         """Bybit takes nothing from more than a second ahead of its own clock."""
         before = time.time()
-        told = self.door.get("/v5/market/time", ServerTime, tolls=[IP_TOLL])
+        told = self.door.get(TIME, ServerTime, tolls=[IP_TOLL])
         theirs = from_ms(int(told.time_nano) // 1_000_000)
         self.door.check_clock(theirs)
         self.auth.ahead = to_ms(theirs) - int((before + time.time()) * 500)
@@ -355,13 +362,12 @@ class Bybit(HttpVenue):
         status = self._ask("/v5/account/info", AccountInfo).unified_margin_status
         is_read_only = key.read_only == 1
         is_bound = bool(key.ips) and key.ips != ["*"]
-        expires_at = None if is_bound or not key.expired_at else datetime.fromisoformat(key.expired_at)
         return Identity(
             account_ref=str(key.user_id),
             description=_described(key, is_read_only=is_read_only, is_bound=is_bound),
             may_trade=not is_read_only,
             may_withdraw=not is_read_only and "Withdraw" in key.permissions.get("Wallet", []),
-            expires_at=expires_at,
+            expires_at=None if is_bound else expiry(key.expired_at),
             related=self._sub_accounts(key),
             streams=("linear", "inverse") if status in CLASSIC else tuple(stream.name for stream in self.streams),
         )
@@ -370,18 +376,23 @@ class Bybit(HttpVenue):
         """The name of the environment that does know the key, if one does."""
         if not self.is_at_home:
             return ""
-        here = self.credentials.host if self.credentials.host in ENVIRONMENTS else MAIN
+        here = MAIN if self.credentials.host in MAIN_ALIASES else self.credentials.host
         for host, name in ENVIRONMENTS.items():
             if host != here:
-                with suppress(VenueError):
+                try:
                     self._ask("/v5/user/query-api", KeyInfo, limit=PER_KEY, host=f"https://{host}")
-                    return name
+                except CredentialsRejected as fault:
+                    if str(fault) == UNKNOWN_KEY:
+                        continue
+                except VenueError:
+                    continue
+                return name
         return ""
 
     def _sub_accounts(self, key: KeyInfo) -> tuple[Related, ...]:
         if not key.is_master or not key.permissions.get("Wallet"):
             return ()  # only a key that sees the wallet may list them
-        with suppress(CredentialsRejected):
+        with suppress(CredentialsRejected, PayloadError):
             found = self._ask("/v5/user/query-sub-members", SubMembers, limit=PER_KEY).sub_members
             return tuple(Related(label=sub.username or sub.uid, values={}) for sub in found)
         return ()
@@ -421,7 +432,7 @@ class Bybit(HttpVenue):
     def _fills(
         self, category: str, window: Window, *, is_before: bool = False, cursor: str = "", limit: int = PAGE
     ) -> Fills:
-        start, end = to_ms(window.since), to_ms(window.until) - 1  # the venue includes both
+        start, end = to_ms(window.since), to_ms(window.until - timedelta.resolution)  # the venue includes both
         query = urlencode({"category": category, "endTime": end, "limit": limit, "startTime": start})
         if cursor:
             query += f"&cursor={cursor}"  # as it came: it is percent-encoded already
@@ -444,7 +455,8 @@ class Bybit(HttpVenue):
         for week in range(PROBES):
             window = Window(start + week * WEEK, min(start + (week + 1) * WEEK, self._now()))
             if window and (rows := self._fills(category, window, limit=1).list):
-                return from_ms(int(_ROW.decode(rows[0]).exec_time))
+                with suppress(msgspec.ValidationError, ValueError):
+                    return moment(_ROW.decode(rows[0]).exec_time)
         return None
 
     # --- Rows --------------------------------------------------------------------------------------------------------
@@ -486,7 +498,8 @@ class Bybit(HttpVenue):
             found = self.door.get("/v5/market/instruments-info", Instruments, tolls=[IP_TOLL], query=query).list
         except PayloadError:
             return None
-        return next((Contract(one.base_coin, one.quote_coin, "Perpetual" in one.contract_type) for one in found), None)
+        mine = (one for one in found if one.symbol == symbol)
+        return next((Contract(one.base_coin, one.quote_coin, "Perpetual" in one.contract_type) for one in mine), None)
 
 
 UNKNOWN_KEY = (
@@ -519,18 +532,37 @@ def contract_of(category: str, symbol: str) -> Contract | None:
     return Contract(symbol.removesuffix("USDT"), "USDT") if symbol.endswith("USDT") else None
 
 
+def coins_of(dollars: Decimal, price: Decimal) -> Decimal:
+    """Rounded as Bybit does. Raises ValueError for more than there are."""
+    coins = EXACT.divide(dollars, price)
+    if coins >= MOST_COINS:
+        raise ValueError("price or quantity beyond all reason")
+    return coins.quantize(SATOSHI, ROUND_HALF_EVEN)
+
+
+def expiry(told: str) -> datetime | None:
+    """When a key dies; for one that does not, Bybit says 1970 or nothing."""
+    try:
+        at = datetime.fromisoformat(told).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return at if at > EPOCH else None
+
+
 def report_of(category: str, row: FillRow, contract: Contract, executed_at: datetime) -> FillReport:
     """The fill of a row. Of inverse contracts the quantity is in dollars and the value in coins: turned round here.
 
     Raises ValueError for what cannot be one.
     """
+    if not row.exec_id:
+        raise ValueError("it has no id")
+    if row.side not in SIDES:
+        raise ValueError(f"unknown side {row.side!r}")
     price, qty, fee = number(row.exec_price), number(row.exec_qty), number(row.exec_fee)
     if price <= 0 or qty <= 0:
         raise ValueError("price or quantity is not above 0")
     if category == "inverse":
-        coins = (
-            number(row.exec_value) if row.exec_value else EXACT.divide(qty, price).quantize(SATOSHI, ROUND_HALF_EVEN)
-        )
+        coins = number(row.exec_value) if row.exec_value else coins_of(qty, price)
         notional, qty, settle = qty, coins, contract.base
     else:
         notional = number(row.exec_value) if row.exec_value else EXACT.multiply(price, qty)
@@ -558,11 +590,14 @@ def report_of(category: str, row: FillRow, contract: Contract, executed_at: date
     return report
 
 
-def seconds_until_reset(response: httpx.Response) -> float | None:
-    """What the headers of a refused request say of when to ask again; None where they say nothing useful."""
+def seconds_until_reset(response: httpx.Response, now: datetime) -> float | None:
+    """What the headers of a refused request say of when to ask again; None where they say nothing useful.
+
+    `now` is Bybit's.
+    """
     try:
-        reset = int(response.headers["X-Bapi-Limit-Reset-Timestamp"]) / 1000
+        reset = int(response.headers["X-Bapi-Limit-Reset-Timestamp"])
     except (KeyError, ValueError):
         return None
-    left = reset - time.time()
+    left = (reset - to_ms(now)) / 1000
     return left if 0 < left < IP_PAUSE else None

@@ -264,12 +264,29 @@ class Door:
         taken by one that came too late for the rest is lost: better to ask too little than too much.
         """
         while True:
-            if wait := max(self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows) for toll in tolls):
+            waits = [self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows) for toll in tolls]
+            if wait := max(waits):
                 self._wait(wait)
-            elif all(self._budget.spend(toll.limit, toll.scope, toll.entry) for toll in tolls) and not any(
-                self._budget.pause_left(toll.scope) for toll in tolls
-            ):
-                return
+            elif all(self._budget.spend(toll.limit, toll.scope, toll.entry) for toll in tolls):
+                for toll in tolls:
+                    self._keep_pace(toll)
+                if not any(self._budget.pause_left(toll.scope) for toll in tolls):
+                    return
+
+    def _keep_pace(self, toll: Toll) -> None:
+        """Spreads what may be asked in a second over that second, and a little more.
+
+        A burst is drawn out on its way, and the venue, which counts arrivals, would find the next one too early.
+        """
+        if toll.limit.get_expiry() > 1:
+            return
+        gap = (1 + SLACK) / toll.limit.amount
+        with self._counting:
+            now = time.time()
+            turn = max(now, self._turns.get(toll.scope, 0.0))
+            self._turns[toll.scope] = turn + gap
+        if turn > now:
+            self._sleep(turn - now)
 
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> tuple[httpx.Response, bytes]:
         """The whole answer. A venue that sends it drop by drop must not hold a worker for ever."""

@@ -47,7 +47,7 @@ from exchanges.venues.base import (
     number,
     to_ms,
 )
-from exchanges.venues.http import HttpVenue, Refused, Toll, TryAgain
+from exchanges.venues.http import HttpVenue, Refused, SlowDown, Toll, TryAgain, retry_after
 
 PAGE = 5000
 AT_ONCE = 1000  # rows stored together: a longer transaction would keep others waiting
@@ -270,6 +270,9 @@ class Paradex(HttpVenue):
             if "Authorization" in response.request.headers:
                 self._refused = 0
             return content
+        is_of_address = response.headers.get("X-RateLimit-Limit") == str(IP_PER_MINUTE.amount)
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS and is_of_address:
+            raise SlowDown(pause=retry_after(response), scope=IP_TOLL.scope)
         with suppress(msgspec.DecodeError):  # a gateway answers in HTML, which says nothing of the key
             if fault := self._fault(response.status_code, msgspec.json.decode(content, type=Envelope)):
                 raise fault

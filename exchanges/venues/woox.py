@@ -9,11 +9,12 @@ has keys and fills of its own. Two requests a second, shared with whatever else 
 import hmac
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -57,7 +58,9 @@ EDGE = timedelta(minutes=5)  # what is so close to the end of v3's memory is ask
 PAGE = 500  # the longest known to work
 V1_PAGE = 1000
 ROUND = frozenset({25, 50, 100, 200, 250, 500, 1000})  # an answer of so many rows may have been cut at a limit not told
-WEEK_MS = 7 * 86_400_000
+SHORTEST_PAGE = 25  # as far as is known
+HOUR_MS = 3_600_000
+WEEK_MS = 7 * 24 * HOUR_MS
 
 PER_SECOND: RateLimitItem = RateLimitItemPerSecond(2, namespace="woox")
 V1_PER_SECOND: RateLimitItem = RateLimitItemPerSecond(1, namespace="woox")
@@ -78,6 +81,7 @@ FILLS, OLD_FILLS, SYSTEM_INFO = "/v3/trade/transactionHistory", "/v1/client/hist
 # Codes of the API; all others are a fault of ours or of their documentation.
 UNAUTHORIZED, BAD_SIGNATURE, TOO_MANY, SUSPENDED = -1002, -1001, -1003, 302307
 NOTHING_FOUND = {-1006, 302002}
+BAD_PARAMETER = {-1005, 302003, 302004}
 RETRY = {-1000, -1011, -1012, 302005, 302159}
 
 NOT_ACCEPTED = (
@@ -136,6 +140,10 @@ class AuthV1(AuthV3):
     def message(self, request: httpx.Request, timestamp: str) -> bytes:
         request.headers["Content-Type"] = "application/x-www-form-urlencoded"
         return request.url.query + f"|{timestamp}".encode()
+
+
+class NotTaken(PayloadError):
+    """WOO X does not take a parameter of ours; of a range of time, maybe a shorter one."""
 
 
 class Envelope(msgspec.Struct):
@@ -248,6 +256,7 @@ class Answer:
     first: int
     last: int
     entries: list[Entry]
+    placeless: list[Held]  # rows without an id or a time
     total: int
     is_whole: bool
 
@@ -272,6 +281,9 @@ class Woox(HttpVenue):
         self.auth = AuthV3(credentials.api_key, credentials.api_secret)
         self.old_auth = AuthV1(credentials.api_key, credentials.api_secret)
         self._miscounts = 0
+        self._longest = 0  # rows of the longest answer so far,
+        self._longest_came = 0  # and how often there were so many
+        self._longest_span = 1 << 60  # ms; less, once WOO X did not take that much
 
     # --- The door ----------------------------------------------------------------------------------------------------
 
@@ -304,7 +316,8 @@ class Woox(HttpVenue):
             return CredentialsRejected(Reason.WRONG_KEY, NOT_ACCEPTED)
         if code == SUSPENDED:
             return CredentialsRejected(Reason.CLOSED, "WOO X has suspended this account. Ask its support why.")
-        return PayloadError(f"WOO X did not accept our request (its code {code}). Nothing is lost; look for an update.")
+        kind = NotTaken if code in BAD_PARAMETER else PayloadError
+        return kind(f"WOO X did not accept our request (its code {code}). Nothing is lost; look for an update.")
 
     def _account_toll(self, path: str) -> Toll:
         return Toll(ACCOUNT_PER_MINUTE, f"woox/{self.account}{path}")
@@ -389,15 +402,25 @@ class Woox(HttpVenue):
 
     def parse_held(self, stream: str, row: str) -> Row:
         is_old = '"executed_timestamp"' in row
-        return _outcome(_entry(row.encode(), is_old=is_old), is_old=is_old)
+        found = _entry(row.encode(), is_old=is_old)
+        return found if isinstance(found, Held) else _outcome(found, is_old=is_old)
 
     def _recent(self, first: int, last: int) -> Iterator[Page]:
-        """The pages of v3 for [first, last] in ms."""
-        left: tuple[int, int] | None = (first, last)
-        if self._miscounts < MISCOUNTS:
-            left = yield from self._counted(first, last)
-        if left:
-            yield from self._halved(*left)
+        """The pages of v3 for [first, last] in ms, in pieces as long as WOO X takes them."""
+        while first <= last:
+            start = max(first, last - self._longest_span + 1)
+            try:
+                left: tuple[int, int] | None = (start, last)
+                if self._miscounts < MISCOUNTS:
+                    left = yield from self._counted(start, last)
+                if left:
+                    yield from self._halved(*left)
+            except NotTaken:
+                if last - start < HOUR_MS:
+                    raise
+                self._longest_span = (last - start + 1) // 2
+            else:
+                last = start - 1
 
     def _counted(self, first: int, last: int) -> Generator[Page, None, tuple[int, int] | None]:
         """Walks from one end to the other as long as the venue's counts prove each step; gives what is left, if any.
@@ -408,13 +431,17 @@ class Woox(HttpVenue):
         answer = self._ask(first, last)
         while not answer.is_whole:
             times = [entry.ms for entry in answer.entries]
-            if len(times) >= answer.total or first == last:
+            if not times or len(times) >= answer.total or first == last:
                 return first, last
             came_oldest = last - max(times) >= min(times) - first
             rest = (max(times), last) if came_oldest else (first, min(times))
             beside = [entry for entry in answer.entries if not rest[0] <= entry.ms <= rest[1]]
-            if not beside:
-                return first, last
+            if rest == (first, last):  # a millisecond that fills the answer: read on its own
+                ms = first if came_oldest else last
+                yield from self._instant(ms)
+                first, last = (first + 1, last) if came_oldest else (first, last - 1)
+                answer = self._ask(first, last)
+                continue
             following = self._ask(*rest)
             if answer.total - following.total != len(beside):
                 self._miscounts += 1
@@ -422,7 +449,7 @@ class Woox(HttpVenue):
             done = (first, rest[0] - 1) if rest[0] > first else (rest[1] + 1, last)
             yield _page(beside, *done)
             (first, last), answer = rest, following
-        yield _page(answer.entries, first, last)
+        yield _page(answer.entries, first, last, answer.placeless)
         return None
 
     def _halved(self, first: int, last: int) -> Iterator[Page]:
@@ -432,41 +459,74 @@ class Woox(HttpVenue):
             start = max(first, last - span + 1)
             answer = self._ask(start, last)
             if answer.is_whole:
-                yield _page(answer.entries, start, last)
-                room = PAGE * 0.7 / max(1, len(answer.entries))
+                yield _page(answer.entries, start, last, answer.placeless)
+                page = self._longest if self._longest_came > 1 else PAGE  # so many, and again: most likely a limit
+                room = max(page, SHORTEST_PAGE) * 0.7 / max(1, len(answer.entries))
                 span, last = int(span * min(8.0, max(0.5, room))) + 1, start - 1
             elif start == last:
                 yield from self._moment(last, answer)
                 last -= 1
             else:
-                span = (last - start + 1) // 2
+                span = last - _later_start(start, last, answer) + 1
+
+    def _instant(self, ms: int) -> Iterator[Page]:
+        answer = self._ask(ms, ms)
+        if answer.is_whole:
+            yield _page(answer.entries, ms, ms, answer.placeless)
+        else:
+            yield from self._moment(ms, answer)
 
     def _moment(self, ms: int, answer: Answer) -> Iterator[Page]:
         """A millisecond with more rows than an answer holds, by their ids."""
         seen: dict[int, Entry] = {}
-        fresh = answer.entries
+        goes_up, fresh, total = True, answer.entries, answer.total
         while fresh:
+            goes_up = goes_up and _goes_up(answer.entries)
             seen |= {entry.id: entry for entry in fresh}
-            following = self._ask(ms, ms, from_id=max(seen))
-            fresh = [entry for entry in following.entries if entry.id not in seen]
-        # The walk goes up: it is right if it began with the lowest id of all, or if the venue's count agrees.
-        begins = self._ask(ms, ms, limit=1).entries
-        if len(seen) >= answer.total > 0 or (begins and begins[0].id == min(seen)):
+            # Not from the highest id: rows of the answer before may stand at the beginning of this one.
+            answer = self._ask(ms, ms, from_id=answer.entries[-1].id)
+            fresh = [entry for entry in answer.entries if entry.id not in seen]
+        # A walk up is right if it began with the lowest id of all.
+        lowest = self._ask(ms, ms, limit=1).entries
+        if goes_up and lowest and lowest[0].id == min(seen) and len(seen) >= (total if self._counts_hold else 0):
             yield _page(list(seen.values()), ms, ms)
             return
         window = Window(from_ms(ms), from_ms(ms + 1))
         rows = [_outcome(entry, is_old=False) for entry in seen.values()]
         yield Page(rows=rows, gap=Missing(window, "More fills in one millisecond than WOO X returns."))
 
+    @property
+    def _counts_hold(self) -> bool:
+        return self._miscounts < MISCOUNTS
+
     def _ask(self, first: int, last: int, *, from_id: int | None = None, limit: int = PAGE) -> Answer:
         asked = {"endTime": last, "limit": limit, "startTime": first} | ({"fromId": from_id} if from_id else {})
         tolls = [Toll(PER_SECOND, f"woox/{self.account}{FILLS}")]
-        answer = self.door.get(FILLS, Fills, tolls=tolls, query=urlencode(asked), auth=self.auth)
-        count, told = len(answer.rows), answer.meta.records_per_page
-        page = min(limit, told) if 0 < told >= count else limit  # a page shorter than the answer is none
-        is_whole = count < page and count not in ROUND and count >= answer.meta.total
-        entries = {entry.id: entry for entry in (_entry(bytes(raw), is_old=False) for raw in answer.rows)}
-        return Answer(first, last, list(entries.values()), answer.meta.total, is_whole)
+        try:
+            answer = self.door.get(FILLS, Fills, tolls=tolls, query=urlencode(asked), auth=self.auth)
+        except CredentialsRejected as fault:
+            if fault.reason == Reason.WRONG_KEY:
+                self._check_clock()
+            raise
+        entries, placeless = _entries(answer.rows, is_old=False)
+        is_whole = limit == PAGE and self._is_whole(len(answer.rows), len(entries), answer.meta)
+        return Answer(first, last, entries, placeless, answer.meta.total, is_whole)
+
+    def _is_whole(self, count: int, different: int, meta: Meta) -> bool:
+        """Whether an answer of so many rows cannot have been cut.
+
+        The length of a page is told or not, and where it is not, only the longest answer so far says that shorter ones
+        are whole. A count of all rows that proves wrong twice is not looked at any more.
+        """
+        is_short = count < max(SHORTEST_PAGE, self._longest)
+        is_page_told = SHORTEST_PAGE < meta.records_per_page <= PAGE  # the shortest is told whatever was used
+        is_uncut = is_short or (is_page_told and count < meta.records_per_page and count not in ROUND)
+        if count >= self._longest:
+            self._longest_came = 1 + (count == self._longest) * self._longest_came
+            self._longest = count
+        if (count < SHORTEST_PAGE and meta.total > count) or 0 < meta.total < different:
+            self._miscounts += 1
+        return is_uncut and (count >= meta.total or not self._counts_hold)
 
     def _older(self, window: Window) -> Iterator[Page]:
         """What v3 no longer has, from v1. That it may be gone one day must not stop the rest."""
@@ -474,14 +534,14 @@ class Woox(HttpVenue):
         from_id, is_rising = 1, True
         try:
             while True:
-                rows = self._ask_v1(window, from_id)
-                fresh = [entry for entry in rows if entry.id not in given]
-                is_rising = is_rising and [entry.id for entry in fresh] == sorted(entry.id for entry in fresh)
+                entries, placeless = self._ask_v1(window, from_id)
+                fresh = [entry for entry in entries if entry.id not in given]
+                is_rising = is_rising and _goes_up(entries)
+                yield Page(rows=[*placeless, *(_outcome(entry, is_old=True) for entry in fresh)])
                 if not fresh:
                     break
                 given |= {entry.id: entry for entry in fresh}
-                from_id = max(given)
-                yield Page(rows=[_outcome(entry, is_old=True) for entry in fresh])
+                from_id = entries[-1].id
         except BudgetSpent:
             raise
         except VenueUnavailable as fault:
@@ -494,29 +554,57 @@ class Woox(HttpVenue):
             if is_rising:
                 yield Page(rows=[], covered=window)
 
-    def _ask_v1(self, window: Window, from_id: int) -> list[Entry]:
+    def _ask_v1(self, window: Window, from_id: int) -> tuple[list[Entry], list[Held]]:
         first = max(to_ms(window.since), FIRST_V1_MS)
-        asked = {"end_t": to_ms(window.until) - 1, "fromId": from_id, "limit": V1_PAGE, "start_t": first}
+        asked = {
+            "end_t": to_ms(window.until - timedelta.resolution),
+            "fromId": from_id,
+            "limit": V1_PAGE,
+            "start_t": first,
+        }
         tolls = [Toll(V1_PER_SECOND, f"woox/{self.account}{OLD_FILLS}")]
         raws = self.door.get(OLD_FILLS, list[msgspec.Raw], tolls=tolls, query=urlencode(asked), auth=self.old_auth)
-        return [_entry(bytes(raw), is_old=True) for raw in raws]
+        return _entries(raws, is_old=True)
 
 
-def _page(entries: list[Entry], first: int, last: int) -> Page:
+def _page(entries: list[Entry], first: int, last: int, placeless: Sequence[Held] = ()) -> Page:
     """Rows of v3, and that they are all of [first, last] in ms."""
-    rows = [_outcome(entry, is_old=False) for entry in entries]
+    rows = [*placeless, *(_outcome(entry, is_old=False) for entry in entries)]
     return Page(rows=rows, covered=Window(from_ms(first), from_ms(last + 1)))
 
 
-def _entry(raw: bytes, *, is_old: bool) -> Entry:
+def _later_start(start: int, last: int, answer: Answer) -> int:
+    """Where the newer part of a span begins that gave too long an answer: its half or less, or at a crowded moment."""
+    times = sorted(entry.ms for entry in answer.entries)
+    if times and times[0] == times[-1]:
+        return min(last, max(start + 1, times[0]))
+    return min(last, max((start + last + 1) // 2, times[len(times) // 2] if times else 0))
+
+
+def _goes_up(entries: list[Entry]) -> bool:
+    """Whether these came by rising id; some of the answer before may stand at the beginning."""
+    return sum(first.id > second.id for first, second in pairwise(entries)) <= 1
+
+
+def _entries(raws: list[msgspec.Raw], *, is_old: bool) -> tuple[list[Entry], list[Held]]:
+    """The rows, each once, and those that have no place among them."""
+    placed: dict[int, Entry] = {}
+    placeless = []
+    for raw in map(bytes, raws):
+        match _entry(raw, is_old=is_old):
+            case Entry() as entry:
+                placed[entry.id] = entry
+            case held:
+                placeless.append(held)
+    return list(placed.values()), placeless
+
+
+def _entry(raw: bytes, *, is_old: bool) -> Entry | Held:
     try:
         place = (_OLD_PLACE if is_old else _PLACE).decode(raw)
-        at = executed_at(place.executed_timestamp)
-    except (msgspec.ValidationError, ValueError):
-        raise PayloadError(
-            "WOO X sent a fill without an id or a time. Nothing was stored of this answer; look for an update."
-        ) from None
-    return Entry(place.id, to_ms(at), raw)
+        return Entry(place.id, to_ms(executed_at(place.executed_timestamp)), raw)
+    except (msgspec.ValidationError, ValueError) as fault:
+        return Held(raw.decode(), f"without an id or a time: {fault}")
 
 
 def executed_at(told: Decimal) -> datetime:

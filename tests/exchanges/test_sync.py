@@ -1,16 +1,32 @@
 """What is read next: new before old, what is about to be forgotten before all, nothing twice, nothing left out."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from exchanges import sync
 from exchanges.ledger import Ledger
-from exchanges.models import Coverage, ExchangeCredential
+from exchanges.models import Coverage, ExchangeCredential, Retraction
+from exchanges.sandbox.paradex import DEMO_SUB_TOKEN, DEMO_TOKEN
 from exchanges.venues import VENUES
-from exchanges.venues.base import Stream, Window
+from exchanges.venues.base import (
+    FillReport,
+    Held,
+    Kind,
+    Liquidity,
+    Page,
+    Retracted,
+    Side,
+    Skipped,
+    Stream,
+    Window,
+    subtract,
+)
 from exchanges.venues.hyperliquid import Hyperliquid
 from tests import factories
 from tests.conftest import NOW
@@ -100,3 +116,184 @@ def test_what_a_fetch_left_unsaid_becomes_a_gap(account: ExchangeCredential) -> 
     sync.settle(account, step, now=NOW)
     gap = account.coverage.get(state=Coverage.State.GAP)
     assert (gap.from_at, gap.until_at, gap.retry_at) == (step.window.since + DAY, NOW, NOW + sync.GAP_RETRY)
+
+
+# --- Several steps at a time -----------------------------------------------------------------------------------------
+
+
+def test_steps_under_way_are_not_handed_out_again_and_those_beside_them_are(account: ExchangeCredential) -> None:
+    window, under_way = Window(account.history_from, NOW), list[sync.Step]()
+    while step := sync.next_step(account, window, now=NOW, under_way=under_way):
+        under_way.append(step)
+        assert len(under_way) < 100
+    windows = [step.window for step in under_way]
+    assert len(windows) == 15
+    assert not subtract(window, windows)  # together they are all
+    for step in under_way:
+        others = [other.window for other in under_way if other != step]
+        assert subtract(step.window, others)  # and each brings something of its own
+
+
+def test_a_settled_step_is_not_handed_out_again_while_another_is_under_way(account: ExchangeCredential) -> None:
+    window, seen, under_way = Window(account.history_from, NOW), list[Window](), list[sync.Step]()
+    while True:
+        while len(under_way) < 4 and (step := sync.next_step(account, window, now=NOW, under_way=under_way)):
+            under_way.append(step)
+            seen.append(step.window)
+        if not under_way:
+            break
+        done = under_way.pop(-1 if len(seen) % 2 else 0)  # they end in any order
+        Ledger(account, "fills").cover(done.window)
+    assert len(seen) == len(set(seen)) == 15
+    assert covered(account) == [window]
+
+
+def test_what_a_step_under_way_leaves_unread_is_handed_out_once_it_is_settled(account: ExchangeCredential) -> None:
+    window = Window(NOW - 3 * DAY, NOW)
+    step = sync.next_step(account, window, now=NOW)
+    assert step
+    assert sync.next_step(account, window, now=NOW, under_way=[step]) is None
+    Ledger(account, "fills").cover(Window(NOW - DAY, NOW))
+    rest = sync.next_step(account, window, now=NOW)
+    assert rest and rest.window == Window(NOW - 3 * DAY, NOW - DAY)
+
+
+def test_of_two_lists_what_is_under_way_of_one_hides_nothing_of_the_other(paradex: ExchangeCredential) -> None:
+    window = Window(paradex.history_from, NOW)
+    first = sync.next_step(paradex, window, now=NOW)
+    assert first
+    second = sync.next_step(paradex, window, now=NOW, under_way=[first])
+    assert second
+    assert {first.stream.name, second.stream.name} == {"fills", "trade busts"}
+    assert first.window == second.window == window
+    assert sync.next_step(paradex, window, now=NOW, under_way=[first, second]) is None
+
+
+# --- Which lists an account has --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        ([], ["fills", "trade busts"]),
+        (["fills"], ["fills"]),
+        (["trade busts", "fills"], ["fills", "trade busts"]),
+        (["fills", "of a list that is gone"], ["fills"]),
+        (["of a list that is gone"], ["fills", "trade busts"]),
+    ],
+)
+def test_the_lists_the_venue_named_are_read_or_else_all(
+    paradex: ExchangeCredential, names: list[str], read: list[str]
+) -> None:
+    paradex.stream_names = names
+    paradex.save()
+    paradex.refresh_from_db()
+    assert [stream.name for stream in paradex.streams] == read
+    steps: list[sync.Step] = []
+    while step := sync.next_step(paradex, Window(paradex.history_from, NOW), now=NOW, under_way=steps):
+        steps.append(step)
+    assert sorted({step.stream.name for step in steps}) == sorted(read)
+    again = sync.steps_again(paradex, Window(paradex.history_from, NOW), now=NOW)
+    assert {step.stream.name for step in again} == set(read)
+
+
+# --- Fills taken back ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def paradex(db: Any, clock: Any) -> ExchangeCredential:
+    return factories.credential("paradex", secrets={"token": DEMO_TOKEN}, history_from=NOW - 10 * DAY)
+
+
+def fill(name: str = "FILL:7", **changes: Any) -> FillReport:
+    known = FillReport(
+        fill_id=name, symbol="BTC-USD-PERP", base="BTC", quote="USD", side=Side.BUY, liquidity=Liquidity.TAKER,
+        kind=Kind.TRADE, price=Decimal(50_000), qty=Decimal(2), notional=Decimal(100_000), fee=Decimal(45),
+        fee_asset="USDC", realized_pnl=None, executed_at=NOW - DAY,
+    )  # fmt: skip
+    return replace(known, **changes)
+
+
+BUST = Retracted(("FILL:7", "RPI:7", "BLOCK_TRADE:7"), "It failed on the chain.")
+SYMBOL_DAY = ((NOW - DAY).date(), "BTC-USD-PERP")
+
+
+def put(account: ExchangeCredential, *rows: Any, stream: int = 0, **page: Any) -> sync.Stored:
+    with transaction.atomic():
+        return sync.store(account, account.streams[stream], Page(rows=rows, **page), now=NOW)
+
+
+def names(account: ExchangeCredential) -> list[str]:
+    return sorted(account.fills.values_list("fill_id", flat=True))
+
+
+def test_a_fill_taken_back_later_goes_and_its_day_is_said_to_have_changed(paradex: ExchangeCredential) -> None:
+    assert put(paradex, fill(), fill("FILL:8")).new == 2
+    stored = put(paradex, BUST, stream=1)
+    assert names(paradex) == ["FILL:8"]
+    assert (stored.retracted, stored.new, stored.touched) == (1, 0, {SYMBOL_DAY})
+    assert stored.skipped == {"trade bust": 1}
+
+
+def test_a_fill_taken_back_before_it_comes_never_comes(paradex: ExchangeCredential) -> None:
+    stored = put(paradex, BUST, stream=1)
+    assert (stored.retracted, stored.touched) == (0, set())
+    stored = put(paradex, fill(), fill("FILL:8"))
+    assert names(paradex) == ["FILL:8"]
+    assert (stored.new, stored.skipped) == (1, {"taken back": 1})
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_fill_and_its_bust_on_one_page_come_to_nothing(paradex: ExchangeCredential, is_first: bool) -> None:
+    stored = put(paradex, *([BUST, fill()] if is_first else [fill(), BUST]), fill("FILL:8"))
+    assert names(paradex) == ["FILL:8"]
+    assert (stored.new, stored.rows) == (1, 3)
+
+
+def test_a_bust_told_twice_is_one(paradex: ExchangeCredential) -> None:
+    put(paradex, fill())
+    stored = [put(paradex, BUST, BUST, stream=1), put(paradex, BUST, stream=1)]
+    assert [(one.retracted, one.touched) for one in stored] == [(1, {SYMBOL_DAY}), (0, set())]
+    assert Retraction.objects.filter(credential=paradex).count() == 3  # by each of its possible names
+
+
+def test_a_busted_fill_read_again_stays_out(paradex: ExchangeCredential) -> None:
+    put(paradex, fill())
+    put(paradex, BUST, stream=1)
+    for _ in range(2):
+        stored = put(paradex, fill(), fill("RPI:7"), fill())
+        assert (names(paradex), stored.new, stored.touched) == ([], 0, set())
+        assert stored.skipped == {"taken back": 3}
+
+
+def test_all_kinds_of_a_bust_with_one_id_go(paradex: ExchangeCredential) -> None:
+    put(paradex, fill(), fill("RPI:7", symbol="ETH-USD-PERP"), fill("LIQUIDATION:7"))
+    stored = put(paradex, BUST, stream=1)
+    assert names(paradex) == ["LIQUIDATION:7"]
+    assert (stored.retracted, stored.touched) == (2, {SYMBOL_DAY, (SYMBOL_DAY[0], "ETH-USD-PERP")})
+
+
+def test_a_bust_of_one_account_leaves_the_others_alone(paradex: ExchangeCredential) -> None:
+    other = factories.credential("paradex", label="Sub", secrets={"token": DEMO_SUB_TOKEN})
+    put(paradex, fill())
+    put(other, fill())
+    put(paradex, BUST, stream=1)
+    assert (names(paradex), names(other)) == ([], ["FILL:7"])
+    assert put(other, fill()).seen == 1
+
+
+def test_rows_of_every_sort_on_one_page_add_up(paradex: ExchangeCredential) -> None:
+    put(paradex, fill())
+    page = (fill(), fill("FILL:8"), fill("FILL:8"), BUST, Skipped("spot"), Held("{}", "unknown"), fill("RPI:7"))
+    stored = put(paradex, *page, stream=0)
+    assert names(paradex) == ["FILL:8"]
+    assert stored.rows == stored.new + stored.seen + stored.held + stored.skipped.total() == 7
+    assert (stored.new, stored.retracted, stored.held) == (1, 1, 1)
+
+
+def test_taking_a_fill_back_says_nothing_of_what_was_read(paradex: ExchangeCredential) -> None:
+    window = Window(NOW - DAY, NOW)
+    put(paradex, BUST, stream=1, covered=window)
+    assert [(row.stream, row.from_at, row.until_at) for row in paradex.coverage.all()] == [
+        ("trade busts", window.since, window.until)
+    ]
