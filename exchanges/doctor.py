@@ -6,7 +6,15 @@ from datetime import datetime, timedelta
 from exchanges.connect import connect
 from exchanges.fields import SecretError
 from exchanges.models import ExchangeCredential, Health
-from exchanges.venues.base import CredentialsRejected, Identity, PayloadError, Reason, VenueError, VenueUnavailable
+from exchanges.venues.base import (
+    BudgetSpent,
+    CredentialsRejected,
+    Identity,
+    PayloadError,
+    Reason,
+    VenueError,
+    VenueUnavailable,
+)
 
 EXPIRY_WARNING = timedelta(days=14)
 FIRST_RETRY = timedelta(minutes=1)
@@ -44,9 +52,14 @@ def judged(credential: ExchangeCredential, identity: Identity) -> Identity:
 
 
 def verify(credential: ExchangeCredential, *, now: datetime, patience: float) -> bool:
-    """Examines the key and writes the finding into `credential` (saving is the caller's). True if it works."""
+    """Examines the key and writes the finding into `credential` (saving is the caller's). True if it works.
+
+    Raises BudgetSpent, which says nothing of the key.
+    """
     try:
         identity = examine(credential, patience=patience)
+    except BudgetSpent:
+        raise
     except (VenueError, SecretError) as fault:
         note_failure(credential, fault, now=now)
         return False
@@ -82,8 +95,8 @@ def note_failure(credential: ExchangeCredential, fault: VenueError | SecretError
     match fault:
         case CredentialsRejected(reason=Reason.WRONG_KEY) if credential.verified_at:
             text = (
-                f"{credential.venue_name} no longer takes this key, which worked on {credential.verified_at:%Y-%m-%d}: "
-                "it was deleted or replaced there. Make a new key and put it in; reading goes on from where it stopped."
+                f"This key worked on {credential.verified_at:%Y-%m-%d} and no longer does. {fault} "
+                "Make a new key and put it in: reading goes on from where it stopped."
             )
             _report(credential, Health.REJECTED, Reason.REVOKED, text, now)
         case CredentialsRejected():

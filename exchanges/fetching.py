@@ -6,7 +6,9 @@ from contextlib import suppress
 from threading import Event, Thread
 
 from exchanges.sync import Step
-from exchanges.venues.base import Page, Venue
+from exchanges.venues.base import Page, PayloadError, Venue
+
+Item = Page | PayloadError | None
 
 WAIT = 5.0  # seconds between two words to whoever waits for a page
 
@@ -16,25 +18,30 @@ def fetched(
     next_step: Callable[[Sequence[Step]], Step | None],
     *,
     while_waiting: Callable[[], None] = lambda: None,
-) -> Generator[tuple[Step, Page | None], None, None]:
+) -> Generator[tuple[Step, Item], None, None]:
     """The pages of every step that `next_step`, given those under way, hands out; (step, None) ends a step.
 
+    So does (step, PayloadError): what that window holds is not understood, which says nothing of the others.
     A step counts as under way until the item after its end is asked for. Pages of one step come in its order, those of
     different steps as they arrive. What a step raises is raised here. Close the iterator to stop: pages that were not
     handed over by then are lost.
     """
     if venue.in_flight == 1:
         while step := next_step(()):
-            for page in venue.fetch_fills(step.stream, step.window):
-                yield step, page
-            yield step, None
+            end = None
+            try:
+                for page in venue.fetch_fills(step.stream, step.window):
+                    yield step, page
+            except PayloadError as fault:
+                end = fault
+            yield step, end
     else:
         yield from _fetched_in_threads(venue, next_step, while_waiting)
 
 
 def _fetched_in_threads(
     venue: Venue, next_step: Callable[[Sequence[Step]], Step | None], while_waiting: Callable[[], None]
-) -> Iterator[tuple[Step, Page | None]]:
+) -> Iterator[tuple[Step, Item]]:
     arrived: queue.Queue[tuple[Step, Page | Exception | None]] = queue.Queue(maxsize=venue.in_flight)
     stopping = Event()
 
@@ -68,10 +75,10 @@ def _fetched_in_threads(
             except queue.Empty:
                 while_waiting()
                 continue
-            if isinstance(item, Exception):
+            if isinstance(item, Exception) and not isinstance(item, PayloadError):
                 raise item
             yield step, item
-            if item is None:
+            if not isinstance(item, Page):
                 under_way.remove(step)
     finally:
         stopping.set()

@@ -76,7 +76,7 @@ class Ledger:
         for left in subtract(window, covered):
             self._rows().create(
                 credential=self.credential, stream=self.stream, from_at=left.since, until_at=left.until, state=state,
-                reason=missing.why, remedy=missing.remedy, retry_at=retry_at,
+                reason=missing.why[:500], remedy=missing.remedy[:300], retry_at=retry_at,
             )  # fmt: skip
 
     def _cut(self, row: Coverage, window: Window) -> None:

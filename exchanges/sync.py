@@ -136,7 +136,7 @@ def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: da
     stored = Stored(rows=len(page.rows))
     for row in page.rows:
         if isinstance(row, Retracted):
-            stored.skipped["trade bust"] += 1
+            stored.skipped[row.kind] += 1
             retract(credential, row, stored, now=now)
     reports: dict[str, FillReport] = {}  # PostgreSQL refuses the same row twice in one statement
     gone = set(credential.retractions.values_list("fill_id", flat=True))
@@ -164,11 +164,12 @@ def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: da
     return stored
 
 
-def settle(credential: ExchangeCredential, step: Step, *, now: datetime) -> None:
-    """After a fetch that ended well: what it left unsaid of its window is a gap, so nothing is claimed by silence."""
+def settle(credential: ExchangeCredential, step: Step, *, now: datetime, why: str = "") -> None:
+    """After a fetch that ended: what it left unsaid of its window is a gap, so nothing is claimed by silence."""
+    why = why or "The venue's answer did not reach over this range."
     ledger = Ledger(credential, step.stream.name)
     for left in ledger.missing(step.window, now=now):
-        ledger.mark_gap(Missing(left, "The venue's answer did not reach over this range."), retry_at=now + GAP_RETRY)
+        ledger.mark_gap(Missing(left, why), retry_at=now + GAP_RETRY)
 
 
 def retract(credential: ExchangeCredential, row: Retracted, stored: Stored, *, now: datetime) -> None:

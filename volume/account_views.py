@@ -14,9 +14,9 @@ from django.views.decorators.http import require_POST
 
 from exchanges.fields import SecretError
 from exchanges.forms import CredentialForm
-from exchanges.models import ExchangeCredential, Health, SyncRun
+from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
-from exchanges.venues.base import CredentialsRejected, Reason, VenueError
+from exchanges.venues.base import BudgetSpent, CredentialsRejected, Reason, VenueError
 from volume import holding, queries
 from volume.completeness import Completeness
 from volume.views import owner_of
@@ -127,7 +127,14 @@ def act(request: HttpRequest, pk: int, action: str) -> HttpResponse:
     if action in {"sync", "backfill"} and not credential.is_enabled:
         messages.warning(request, f"{credential} is paused: resume it first.")
         return redirect("volume:account", pk=pk)
-    said = ACTIONS[action](credential, request)
+    if action in {"sync", "backfill"} and credential.health_state in STOPPED:
+        messages.warning(request, f"{credential} needs you first. {credential.health_text}")
+        return redirect("volume:account", pk=pk)
+    try:
+        said = ACTIONS[action](credential, request)
+    except BudgetSpent as fault:
+        messages.warning(request, f"{credential}: not looked at. {fault}")
+        return redirect("volume:account", pk=pk)
     messages.success(request, said)
     return redirect("volume:accounts") if action == "delete" else redirect("volume:account", pk=pk)
 

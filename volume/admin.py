@@ -11,7 +11,7 @@ from exchanges.admin import ReadOnlyAdmin
 from exchanges.forms import secrets_from_json
 from exchanges.models import ExchangeCredential, history_start
 from exchanges.venues import VENUES
-from exchanges.venues.base import CredentialsRejected, VenueError
+from exchanges.venues.base import BudgetSpent, CredentialsRejected, VenueError
 from volume import holding
 from volume.models import AssetPrice, DailyVolume
 
@@ -111,9 +111,11 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
     @admin.action(description="Verify the key")
     def verify_now(self, request: HttpRequest, queryset: Any) -> None:
         for credential in queryset:
-            works = holding.reverify(credential, now=timezone.now())
-            level = messages.SUCCESS if works else messages.WARNING
-            self.message_user(request, f"{credential}: {credential.health_text}", level)
+            try:
+                works, said = holding.reverify(credential, now=timezone.now()), credential.health_text
+            except BudgetSpent as fault:
+                works, said = False, str(fault)
+            self.message_user(request, f"{credential}: {said}", messages.SUCCESS if works else messages.WARNING)
 
     @admin.action(description="Sync now")
     def sync_now(self, request: HttpRequest, queryset: Any) -> None:

@@ -13,7 +13,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from exchanges.models import Coverage, ExchangeCredential, HeldRow, SyncRun
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, HeldRow, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
 from volume import holding, queries
@@ -95,13 +95,16 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
     def verify(self, request: Request, pk: str) -> Response:
         """Asks the venue what the key is and may do; `health` holds the finding."""
         credential = self.get_object()
-        holding.reverify(credential, now=timezone.now())
+        with _refusals():
+            holding.reverify(credential, now=timezone.now())
         return Response(self.get_serializer(credential).data)
 
     def _readable(self) -> ExchangeCredential:
         credential = self.get_object()
         if not credential.is_enabled:
             raise ValidationError(f"{credential} is paused: resume it first (PATCH is_enabled).")
+        if credential.health_state in STOPPED:
+            raise ValidationError(f"{credential} needs you first. {credential.health_text}")
         return credential
 
     @extend_schema(request=None, responses={202: CredentialSerializer})

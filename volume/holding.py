@@ -81,6 +81,7 @@ def try_key(
     """
     known = credential.account_ref
     credential.set_secrets(credentials)
+    credential.account_ref = credential.account_ref or known
     doctor.note_identity(credential, doctor.examine(credential, patience=patience), now=now)
     if known and credential.account_ref != known:
         raise CredentialsRejected(
@@ -115,8 +116,9 @@ def _save_once(credential: ExchangeCredential, **options: Any) -> None:
 def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: bool = False) -> None:
     """Makes the account due and tells a worker. If no worker hears it, the next dispatch does."""
     credential.due_at = now
-    credential.is_backfilling = credential.is_backfilling or backfill
-    credential.save(update_fields=["due_at", "is_backfilling"])
+    if backfill:
+        credential.is_backfilling = True
+    credential.save(update_fields=["due_at", "is_backfilling"] if backfill else ["due_at"])
     transaction.on_commit(
         lambda: refresh_credential.apply_async(
             (credential.pk,), {"trigger": SyncRun.Trigger.USER, "gaps_too": backfill}, expires=60
@@ -153,10 +155,18 @@ def resume(credential: ExchangeCredential, *, now: datetime) -> None:
 
 
 def reverify(credential: ExchangeCredential, *, now: datetime, patience: float = AT_THE_PAGE) -> bool:
-    """Asks the venue about the key now. One that works again is read again at once."""
-    was_stopped = credential.health_state in STOPPED
+    """Asks the venue about the key now. One that works again is read again at once.
+
+    Raises BudgetSpent, and changes nothing, when it is not our turn to ask.
+    """
+    was_stopped, asked_with = credential.health_state in STOPPED, credential.secrets
     works = doctor.verify(credential, now=now, patience=patience)
-    credential.save(update_fields=doctor.FIELDS)
+    with transaction.atomic():
+        credential.lock()
+        stored = ExchangeCredential.objects.filter(pk=credential.pk).first()
+        if stored is None or asked_with.sealed not in (None, stored.secrets.sealed):
+            return works  # another key was put in meanwhile: this finding is not of that one
+        credential.save(update_fields=doctor.FIELDS)
     if works and was_stopped:
         ask_for_reading(credential, now=now)
     live.push(credential.owner_id)

@@ -18,7 +18,17 @@ from exchanges.fetching import fetched
 from exchanges.fields import SecretError
 from exchanges.ledger import Ledger
 from exchanges.models import Coverage, ExchangeCredential, SyncRun
-from exchanges.venues.base import BudgetSpent, CredentialsRejected, Held, Page, Traffic, Venue, VenueError, Window
+from exchanges.venues.base import (
+    BudgetSpent,
+    CredentialsRejected,
+    Held,
+    Page,
+    PayloadError,
+    Traffic,
+    Venue,
+    VenueError,
+    Window,
+)
 from volume import live
 from volume.rollup import rebuild_days
 
@@ -112,8 +122,7 @@ def _read(
         with connect(credential, patience=wanted.patience, before_sleep=hold_on) as venue:
             try:
                 if credential.verified_at is None or now - credential.verified_at > VERIFY_EVERY:
-                    doctor.note_identity(credential, doctor.judged(credential, venue.identify()), now=clock())
-                    _save(credential, doctor.FIELDS)
+                    _examine(credential, venue, clock())
                 _read_steps(credential, venue, run, wanted, clock, on_page)
             finally:
                 _count_traffic(run, venue.traffic)
@@ -131,6 +140,18 @@ def _read(
         _conclude(credential, run, clock())
     credential.fresh_at = fresh_at(credential)
     _save(credential)
+
+
+def _examine(credential: ExchangeCredential, venue: Venue, now: datetime) -> None:
+    """What is not understood of a key that was once accepted must not stop the reading: tomorrow again."""
+    try:
+        doctor.note_identity(credential, doctor.judged(credential, venue.identify()), now=now)
+    except PayloadError as fault:
+        if credential.verified_at is None:
+            raise
+        logger.warning("The key of %s could not be examined: %s", credential, fault)
+        credential.verified_at = now
+    _save(credential, doctor.FIELDS)
 
 
 def _read_steps(
@@ -159,12 +180,14 @@ def _read_steps(
     with closing(fetched(venue, next_in_time, while_waiting=keep)) as pages:
         for step, page in pages:
             asked_from = min(asked_from, step.window.since)
+            if isinstance(page, PayloadError) and not step.is_older:
+                raise page  # what is new can't be read: the account says so, and takes longer breaths
             with transaction.atomic():
                 # Also the fence: a worker that lost its lease must not write beside its successor.
                 if not credential.keep(now=clock(), backfilling=step.is_older and not wanted.again):
                     raise _Stopped
-                if page is None:
-                    sync.settle(credential, step, now=clock())
+                if not isinstance(page, Page):
+                    sync.settle(credential, step, now=clock(), why=str(page or ""))
                     continue
                 stored = sync.store(credential, step.stream, page, now=clock())
                 rebuild_days(credential, stored.touched)
@@ -259,7 +282,7 @@ def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]
             outcome = venue.parse_held(row.stream, row.raw)
             if isinstance(outcome, Held):
                 continue
-            stream = next(stream for stream in credential.streams if stream.name == row.stream)
+            stream = next(stream for stream in venue.streams if stream.name == row.stream)
             with transaction.atomic():
                 credential.lock()
                 stored = sync.store(credential, stream, Page(rows=[outcome]), now=now)

@@ -54,9 +54,12 @@ def _wake_readable(now: datetime) -> None:
 @shared_task
 def refresh_credential(credential_id: int, trigger: str = SyncRun.Trigger.SCHEDULE, gaps_too: bool = False) -> None:
     """Reads one account for a while. Goes on with the next dispatch if there is more."""
-    credential = ExchangeCredential.objects.filter(pk=credential_id, is_enabled=True).first()
+    ready = ExchangeCredential.objects.filter(is_enabled=True).exclude(health_state__in=STOPPED)
+    if trigger == SyncRun.Trigger.SCHEDULE:
+        ready = ready.filter(due_at__lte=timezone.now())
+    credential = ready.filter(pk=credential_id).first()
     if credential is None:
-        return  # removed or paused since it was queued
+        return  # removed, paused, rejected or just read since it was queued
     wanted = Wanted(trigger=SyncRun.Trigger(trigger), seconds=SLICE_SECONDS, gaps_too=gaps_too)
     with suppress(NotOurs):  # it is being read right now, which is all that was wanted
         refresh(credential, now=timezone.now(), wanted=wanted)

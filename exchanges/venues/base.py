@@ -89,6 +89,7 @@ class Held:
 class Retracted:
     """The venue took a fill back. It is taken out, also when it only comes (or comes again) later."""
 
+    kind: str  # the venue's word for it
     fill_ids: tuple[str, ...]  # what it may be called here, where the venue does not say of which kind it was
     why: str
 

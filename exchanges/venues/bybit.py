@@ -76,6 +76,11 @@ ENVIRONMENTS = {
 
 MEMORY = timedelta(days=730)
 DEMO_MEMORY = timedelta(days=7)
+OLD_USDC_MEMORY = timedelta(days=180)
+OLD_USDC_WHY = (
+    "Bybit keeps USDC perpetuals from before an account became unified for six months: of this time only the USDT "
+    "perpetuals were read."
+)
 EDGE = timedelta(minutes=5)  # what is so close to the end of the memory may be gone before the question arrives
 WEEK = timedelta(days=7)
 PAGE = 100
@@ -119,6 +124,11 @@ RETRY = {10000, 10016, 429}
 CLOCK = {10002, -1}
 CLOSED = {10007, 10008, 10009, 10024, 10027}
 EXPIRED = {33004, -2015}
+OTHER_KIND = {10028, 100028}
+
+
+class NotOfThisAccount(PayloadError):
+    """What was asked for is only for unified accounts, or only for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +291,8 @@ class Bybit(HttpVenue):
 
     def open_answer(self, response: httpx.Response, content: bytes) -> bytes:
         if response.status_code == httpx.codes.FORBIDDEN:
+            if self.is_at_home and str(response.request.url.copy_with(raw_path=b"")) != self.home():
+                raise PayloadError("Another site of Bybit does not say whether the key is its own.")
             raise SlowDown(
                 "refuses this machine's address: too many requests came from it, or it is in a country that Bybit "
                 "does not serve",
@@ -328,7 +340,8 @@ class Bybit(HttpVenue):
             return CredentialsRejected(
                 Reason.CLOSED, f"Bybit does not serve this account (its code {code}). Ask Bybit's support why."
             )
-        return PayloadError(f"Bybit did not accept our request (its code {code}). Nothing is lost; look for an update.")
+        kind = NotOfThisAccount if code in OTHER_KIND else PayloadError
+        return kind(f"Bybit did not accept our request (its code {code}). Nothing is lost; look for an update.")
 
     def _ask(self, path: str, answer: type[T], *, query: str = "", limit: RateLimitItem = PER_UID, host: str = "") -> T:
         tolls = [Toll(limit, f"bybit/{self.account}{path}"), IP_TOLL]
@@ -359,6 +372,7 @@ class Bybit(HttpVenue):
             raise
         if not (key.permissions.get("ContractTrade") or key.permissions.get("Derivatives")):
             raise CredentialsRejected(Reason.MISSING_PERMISSION, NO_PERMISSION)
+        self.account = str(key.user_id)
         status = self._ask("/v5/account/info", AccountInfo).unified_margin_status
         is_read_only = key.read_only == 1
         is_bound = bool(key.ips) and key.ips != ["*"]
@@ -411,20 +425,31 @@ class Bybit(HttpVenue):
         if is_before and self._is_after_upgrade(category, window):
             yield Page(rows=[], covered=window)
             return
-        cursor, given, rows = "", set[str](), list[Row]()
+        cursor, given, rows, count = "", set[str](), list[Row](), 0
         while True:
-            answer = self._fills(category, window, is_before=is_before, cursor=cursor)
+            try:
+                answer = self._fills(category, window, is_before=is_before, cursor=cursor)
+            except NotOfThisAccount:
+                if not is_before:
+                    raise
+                answer = Fills(list=[])  # an account that never was anything else has no such list
             cursor = answer.next_page_cursor if answer.list else ""
             if cursor in given:
                 raise PayloadError("Bybit's pages go in circles. Nothing is lost; it is tried again later.")
             given.add(cursor)
+            count += len(answer.list)
             rows += [self._outcome(category, bytes(raw)) for raw in answer.list]
             if not cursor:
-                yield Page(rows=rows, covered=window)
-                return
+                break
             if len(rows) >= AT_ONCE:
                 yield Page(rows=rows)
                 rows = []
+        forgotten = Window(window.since, min(window.until, self._now() - OLD_USDC_MEMORY))
+        if stream.name == f"linear {BEFORE}" and count and forgotten:
+            yield Page(rows=rows, out_of_reach=Missing(forgotten, OLD_USDC_WHY))
+            rows, window = [], Window(forgotten.until, window.until)
+        if window:
+            yield Page(rows=rows, covered=window)
 
     def parse_held(self, stream: str, row: str) -> Row:
         return self._outcome(stream.split()[0], row.encode())
@@ -543,7 +568,8 @@ def coins_of(dollars: Decimal, price: Decimal) -> Decimal:
 def expiry(told: str) -> datetime | None:
     """When a key dies; for one that does not, Bybit says 1970 or nothing."""
     try:
-        at = datetime.fromisoformat(told).replace(tzinfo=UTC)
+        at = datetime.fromisoformat(told)
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except ValueError:
         return None
     return at if at > EPOCH else None

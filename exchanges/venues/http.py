@@ -42,11 +42,15 @@ class Budget:
     def __init__(self, storage: Storage | None = None, *, share: float = 1.0) -> None:
         self._storage = storage or MemoryStorage()
         self._limiter = MovingWindowRateLimiter(self._storage)
+        self._pausing = Lock()
         self._share = share
 
+    def allowed(self, documented: RateLimitItem) -> int:
+        """How much of what a venue allows we take."""
+        return max(1, int(documented.amount * self._share))
+
     def _limit(self, documented: RateLimitItem) -> RateLimitItem:
-        amount = max(1, int(documented.amount * self._share))
-        return type(documented)(amount, documented.multiples, namespace=documented.namespace)
+        return type(documented)(self.allowed(documented), documented.multiples, namespace=documented.namespace)
 
     def seconds_until(self, documented: RateLimitItem, scope: str, cost: int) -> float:
         """How long until `cost` may be asked; 0 is now."""
@@ -65,15 +69,16 @@ class Budget:
 
     def pause_left(self, scope: str) -> float:
         """How long nobody may ask within `scope`, in seconds; 0 is not at all."""
-        paused_until = self._storage.get_expiry(f"pause/{scope}") if self._storage.get(f"pause/{scope}") else 0.0
-        return max(0.0, paused_until - time.time())
+        return max(0.0, self._storage.get(f"pause/{scope}") / 1000 - time.time())
 
     def pause(self, scope: str, seconds: float) -> None:
         """Nobody asks within `scope` for so long: the venue told one of us to wait. A longer pause stays."""
-        if self.pause_left(scope) >= seconds:
-            return
-        self._storage.clear(f"pause/{scope}")
-        self._storage.incr(f"pause/{scope}", max(1, ceil(seconds)))
+        # The end itself is what is kept: how long a key still lives, Redis tells in whole seconds only.
+        with self._pausing:
+            if self.pause_left(scope) >= seconds:
+                return
+            self._storage.clear(f"pause/{scope}")
+            self._storage.incr(f"pause/{scope}", ceil(seconds) + 1, amount=ceil((time.time() + seconds) * 1000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +92,23 @@ class Toll:
 
 
 class TryAgain(Exception):
-    """Worth another attempt. `pause` is the venue's own word on when, in seconds; the text goes on after its name."""
+    """Worth another attempt; the text goes on after the venue's name.
 
-    def __init__(self, what: str, *, pause: float | None = None) -> None:
+    `pause` is the venue's own word on when, in seconds: until then nobody of us asks within `scope` (if not said, that
+    of the request's first toll).
+    """
+
+    def __init__(self, what: str, *, pause: float | None = None, scope: str = "") -> None:
         super().__init__(what)
         self.pause = pause
+        self.scope = scope
 
 
 class SlowDown(TryAgain):
-    """The venue tells us to wait, and so all of us within `scope` (if not said, that of the request's first toll)."""
+    """We ask too much. Where the venue does not say until when, longer with each attempt."""
 
     def __init__(self, what: str = "asks us to slow down", *, pause: float | None = None, scope: str = "") -> None:
-        super().__init__(what, pause=pause)
-        self.scope = scope
+        super().__init__(what, pause=pause, scope=scope)
 
 
 class Refused(PayloadError):
@@ -236,6 +245,7 @@ class Door:
             self.traffic.requests += 1
         try:
             response, content = self._send(request, auth)
+            content.decode()
             if date := response.headers.get("Date"):
                 with suppress(ValueError):
                     self.check_clock(parsedate_to_datetime(date))
@@ -244,16 +254,17 @@ class Door:
             raise TryAgain("does not answer") from None
         except httpx.RequestError:
             raise TryAgain("cannot be reached") from None
-        except SlowDown as fault:
-            if fault.pause is None:
+        except TryAgain as fault:
+            if isinstance(fault, SlowDown) and fault.pause is None:
                 fault.pause = min(RATE_LIMIT_PAUSE, tolls[0].limit.get_expiry()) * 2.0 ** (number - 1)
-            self._budget.pause(fault.scope or tolls[0].scope, fault.pause)
+            if fault.pause:
+                self._budget.pause(fault.scope or tolls[0].scope, fault.pause)
             raise
         except msgspec.ValidationError as fault:
             raise PayloadError(
                 f"{self.name} answered in a form perpdash does not know ({fault}). Nothing is lost; look for an update."
             ) from None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise TryAgain("sent something that is not its API's answer (broken or cut off)") from None
         return decoded
 
@@ -280,7 +291,7 @@ class Door:
         """
         if toll.limit.get_expiry() > 1:
             return
-        gap = (1 + SLACK) / toll.limit.amount
+        gap = (1 + SLACK) / self._budget.allowed(toll.limit)
         with self._counting:
             now = time.time()
             turn = max(now, self._turns.get(toll.scope, 0.0))

@@ -68,6 +68,7 @@ TRADES = {
     "BLOCK_TRADE": Kind.BLOCK,
     "LIQUIDATION": Kind.LIQUIDATION,
 }
+BUSTABLE = ("FILL", "RPI", "BLOCK_TRADE")  # what is matched, and may fail on the chain
 NOT_TRADES = {
     "SETTLE_MARKET": "settlement",
     "UNWIND_TRANSFER": "position transfer",
@@ -77,6 +78,8 @@ SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 LIQUIDITY = {"MAKER": Liquidity.MAKER, "TAKER": Liquidity.TAKER}
 PATHS = {"fills": "/v1/fills", "trade busts": "/v1/tradebusts"}
 TESTNET_CHAIN = re.compile("SEPOLIA|POTC")
+TESTNET_ISSUER, MAINNET_ISSUER = re.compile("testnet|sepolia|potc", re.IGNORECASE), re.compile("prod", re.IGNORECASE)
+NOT_SERVED = {"GEO_IP_BLOCK", "ETHEREUM_ADDRESS_BLOCKED", "REQUEST_NOT_ALLOWED"}
 TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 FELT = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
@@ -143,7 +146,7 @@ def claims_of(token: str) -> Claims:
         if not FELT.fullmatch(known["sub"]):
             raise ValueError("not an address")
         return Claims(hex(int(known["sub"], 16)), str(known.get("iss", "")), moment(int(known["exp"]) * 1000))
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise CredentialsRejected(
             Reason.MALFORMED,
             "Not a token of Paradex: that is a long text in three parts with dots between. Copy it again.",
@@ -297,10 +300,12 @@ class Paradex(HttpVenue):
             return CredentialsRejected(
                 Reason.MISSING_PERMISSION, "This token may not read fills. Make a read-only token under Key Management."
             )
-        if status == httpx.codes.FORBIDDEN:
+        if told.error in NOT_SERVED:
             return CredentialsRejected(
                 Reason.CLOSED, "Paradex does not serve this account from where perpdash runs. Ask its support why."
             )
+        if status == httpx.codes.FORBIDDEN:
+            return TryAgain("does not let this machine in")
         if status == httpx.codes.UNAUTHORIZED:
             self._refused += 1
             if self._jwt and self._refused == 1:
@@ -356,16 +361,12 @@ class Paradex(HttpVenue):
 
     def identify(self) -> Identity:
         claims = claims_of(self.credentials.token) if self.credentials.token else None
-        is_testnet = bool(TESTNET_CHAIN.search(self._chain_id()))
-        if claims and claims.issuer and ("testnet" in claims.issuer.lower()) != is_testnet:
-            theirs, ours = ("mainnet", "testnet") if is_testnet else ("testnet", "mainnet")
-            raise CredentialsRejected(
-                Reason.WRONG_ENVIRONMENT,
-                f"This is a token of Paradex's {theirs}; perpdash reads its {ours} here. Make a token there.",
-            )
         if claims and claims.expires_at.timestamp() <= time.time():
             raise CredentialsRejected(Reason.EXPIRED, EXPIRED)
-        told = self._get("/v1/account/info", Accounts).results
+        try:
+            told = self._get("/v1/account/info", Accounts).results
+        except CredentialsRejected as fault:
+            raise self._explained(fault, claims) from None
         mine = next((one for one in told if _same(one.account, int(self.account, 16))), None)
         if mine is None:
             raise PayloadError("Paradex tells nothing of the account this key is for. Look for an update of perpdash.")
@@ -384,6 +385,19 @@ class Paradex(HttpVenue):
             expires_at=claims.expires_at if claims else None,
             related=() if mine.parent_account else self._sub_accounts(),
         )
+
+    def _explained(self, fault: CredentialsRejected, claims: Claims | None) -> CredentialsRejected:
+        """Whether a token that is not accepted is of the other environment, as it says of itself."""
+        if fault.reason != Reason.WRONG_KEY or claims is None:
+            return fault
+        is_testnet = bool(TESTNET_CHAIN.search(self._chain_id()))
+        other, ours = ("mainnet", "testnet") if is_testnet else ("testnet", "mainnet")
+        if MAINNET_ISSUER.search(claims.issuer) if is_testnet else TESTNET_ISSUER.search(claims.issuer):
+            return CredentialsRejected(
+                Reason.WRONG_ENVIRONMENT,
+                f"This is a token of Paradex's {other}; perpdash reads its {ours} here. Make a token there.",
+            )
+        return fault
 
     def _sub_accounts(self) -> tuple[Related, ...]:
         with suppress(Refused, CredentialsRejected):
@@ -488,8 +502,8 @@ def bust_of(raw: str) -> Retracted | Held:
     except (msgspec.ValidationError, ValueError) as fault:
         return Held(raw, str(fault))
     # Of which type the fill was, a bust does not say.
-    names = tuple(f"{kind}:{row.busted_fill_id}" for kind in TRADES)
-    return Retracted(names, f"Paradex took it back on {at:%Y-%m-%d %H:%M} UTC: it failed on the chain.")
+    names = tuple(f"{kind}:{row.busted_fill_id}" for kind in BUSTABLE)
+    return Retracted("trade bust", names, f"Paradex took it back on {at:%Y-%m-%d %H:%M} UTC: it failed on the chain.")
 
 
 def _same(told: str, number: int) -> bool:

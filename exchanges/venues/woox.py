@@ -42,7 +42,6 @@ from exchanges.venues.base import (
     Skipped,
     Stream,
     VenueError,
-    VenueUnavailable,
     Window,
     credential_field,
     from_ms,
@@ -50,7 +49,7 @@ from exchanges.venues.base import (
     number,
     to_ms,
 )
-from exchanges.venues.http import HttpVenue, SlowDown, Toll, TryAgain, retry_after
+from exchanges.venues.http import HttpVenue, Refused, SlowDown, Toll, TryAgain, retry_after
 
 STAGING = "https://api.staging.woox.io"
 MEMORY = timedelta(days=730)
@@ -59,6 +58,7 @@ PAGE = 500  # the longest known to work
 V1_PAGE = 1000
 ROUND = frozenset({25, 50, 100, 200, 250, 500, 1000})  # an answer of so many rows may have been cut at a limit not told
 SHORTEST_PAGE = 25  # as far as is known
+GONE = {404, 405, 410}
 HOUR_MS = 3_600_000
 WEEK_MS = 7 * 24 * HOUR_MS
 
@@ -142,7 +142,7 @@ class AuthV1(AuthV3):
         return request.url.query + f"|{timestamp}".encode()
 
 
-class NotTaken(PayloadError):
+class NotTaken(Refused):
     """WOO X does not take a parameter of ours; of a range of time, maybe a shorter one."""
 
 
@@ -281,6 +281,7 @@ class Woox(HttpVenue):
         self.auth = AuthV3(credentials.api_key, credentials.api_secret)
         self.old_auth = AuthV1(credentials.api_key, credentials.api_secret)
         self._miscounts = 0
+        self._is_count_proven: bool | None = None
         self._longest = 0  # rows of the longest answer so far,
         self._longest_came = 0  # and how often there were so many
         self._longest_span = 1 << 60  # ms; less, once WOO X did not take that much
@@ -307,7 +308,9 @@ class Woox(HttpVenue):
             return SlowDown(pause=retry_after(response))
         if code in RETRY or response.status_code >= 500:
             is_closed = "maintenance" in message.lower()
-            return TryAgain("is under maintenance" if is_closed else "has trouble of its own")
+            return TryAgain(
+                "is under maintenance" if is_closed else "has trouble of its own", pause=retry_after(response)
+            )
         if code == BAD_SIGNATURE:
             return CredentialsRejected(Reason.WRONG_KEY, WRONG_SECRET)
         if code == UNAUTHORIZED or response.status_code == httpx.codes.UNAUTHORIZED:
@@ -316,8 +319,9 @@ class Woox(HttpVenue):
             return CredentialsRejected(Reason.WRONG_KEY, NOT_ACCEPTED)
         if code == SUSPENDED:
             return CredentialsRejected(Reason.CLOSED, "WOO X has suspended this account. Ask its support why.")
-        kind = NotTaken if code in BAD_PARAMETER else PayloadError
-        return kind(f"WOO X did not accept our request (its code {code}). Nothing is lost; look for an update.")
+        kind = NotTaken if code in BAD_PARAMETER else Refused
+        why = f"WOO X did not accept our request (its code {code}). Nothing is lost; look for an update."
+        return kind(why, status=response.status_code)
 
     def _account_toll(self, path: str) -> Toll:
         return Toll(ACCOUNT_PER_MINUTE, f"woox/{self.account}{path}")
@@ -334,16 +338,18 @@ class Woox(HttpVenue):
                 Reason.WRONG_ACCOUNT,
                 f"This key is of the application {info.application_id}, not the one given. Copy both from one account.",
             )
+        self.account = info.application_id
         path = "/v3/account/credentials"
         keys = self.door.get(path, Keys, tolls=[self._account_toll(path)], auth=self.auth).rows
         mine = next((key for key in keys if key.api_key == self.credentials.api_key), None)
-        permissions = mine.permissions if mine else []
-        if mine and "READ" not in permissions:
+        if mine and "READ" not in mine.permissions:
             raise CredentialsRejected(Reason.MISSING_PERMISSION, NO_READ)
-        may_trade, may_withdraw = "TRADE" in permissions, "WITHDRAWAL" in permissions
+        # Which of the account's keys is ours may not be told; then it may do what any of them may.
+        permissions = {power for key in ([mine] if mine else keys) for power in key.permissions}
+        may_trade, may_withdraw = "TRADE" in permissions or not keys, "WITHDRAWAL" in permissions
         kind = "Key that can do more than read" if may_trade or may_withdraw else "Read-only key"
-        if mine is None:
-            kind = "Key whose permissions WOO X did not tell"
+        if mine is None and (may_trade or may_withdraw):
+            kind = "Key, of whose powers WOO X does not tell which they are,"
         whose = "the sub-account" if info.account_type.lower().startswith("sub") else "the main account"
         bound = f", bound to {', '.join(mine.allowed_ips)}" if mine and mine.allowed_ips else ""
         return Identity(
@@ -509,29 +515,36 @@ class Woox(HttpVenue):
                 self._check_clock()
             raise
         entries, placeless = _entries(answer.rows, is_old=False)
-        is_whole = limit == PAGE and self._is_whole(len(answer.rows), len(entries), answer.meta)
-        return Answer(first, last, entries, placeless, answer.meta.total, is_whole)
+        answered = Answer(first, last, entries, placeless, answer.meta.total, is_whole=False)
+        return replace(answered, is_whole=limit == PAGE and self._is_whole(answered, len(answer.rows), answer.meta))
 
-    def _is_whole(self, count: int, different: int, meta: Meta) -> bool:
+    def _is_whole(self, answer: Answer, count: int, meta: Meta) -> bool:
         """Whether an answer of so many rows cannot have been cut.
 
-        The length of a page is told or not, and where it is not, only the longest answer so far says that shorter ones
-        are whole. A count of all rows that proves wrong twice is not looked at any more.
+        No answer shorter than another one was. Beyond that it takes a page length that WOO X told of itself, and not
+        after us, or a count of all rows that proved to be one. A count that proves wrong twice is not looked at again.
         """
-        is_short = count < max(SHORTEST_PAGE, self._longest)
-        is_page_told = SHORTEST_PAGE < meta.records_per_page <= PAGE  # the shortest is told whatever was used
-        is_uncut = is_short or (is_page_told and count < meta.records_per_page and count not in ROUND)
+        is_page_told = SHORTEST_PAGE < meta.records_per_page < PAGE  # the shortest is told whatever was used
+        is_uncut = count < max(SHORTEST_PAGE, self._longest)
+        is_uncut = is_uncut or (is_page_told and count < meta.records_per_page and count not in ROUND)
         if count >= self._longest:
             self._longest_came = 1 + (count == self._longest) * self._longest_came
             self._longest = count
-        if (count < SHORTEST_PAGE and meta.total > count) or 0 < meta.total < different:
+        if (count < SHORTEST_PAGE and meta.total > count) or 0 < meta.total < len(answer.entries):
             self._miscounts += 1
-        return is_uncut and (count >= meta.total or not self._counts_hold)
+        if not self._counts_hold:
+            return is_uncut
+        if not is_uncut and meta.total == count < PAGE:
+            if self._is_count_proven is None:
+                # One that only counts the rows of its answer is 1 now.
+                self._is_count_proven = self._ask(answer.first, answer.last, limit=1).total == meta.total
+            is_uncut = self._is_count_proven
+        return is_uncut and count >= meta.total
 
     def _older(self, window: Window) -> Iterator[Page]:
         """What v3 no longer has, from v1. That it may be gone one day must not stop the rest."""
         given: dict[int, Entry] = {}
-        from_id, is_rising = 1, True
+        from_id, is_rising, longest = 1, True, 0
         try:
             while True:
                 entries, placeless = self._ask_v1(window, from_id)
@@ -540,18 +553,24 @@ class Woox(HttpVenue):
                 yield Page(rows=[*placeless, *(_outcome(entry, is_old=True) for entry in fresh)])
                 if not fresh:
                     break
+                longest = max(longest, len(entries))
                 given |= {entry.id: entry for entry in fresh}
                 from_id = entries[-1].id
         except BudgetSpent:
             raise
-        except VenueUnavailable as fault:
-            yield Page(rows=[], gap=Missing(window, f"{fault} It is about fills older than two years."))
-        except (CredentialsRejected, PayloadError):
-            yield Page(
-                rows=[], out_of_reach=Missing(window, OLD_LIST_GONE, "An export from woox.io holds older fills.")
+        except Refused as fault:
+            missing = Missing(window, OLD_LIST_GONE, "An export from woox.io holds older fills.")
+            is_gone = fault.status in GONE
+            yield (
+                Page(rows=[], out_of_reach=missing) if is_gone else Page(rows=[], gap=replace(missing, why=str(fault)))
             )
+        except VenueError as fault:
+            if isinstance(fault, CredentialsRejected):
+                self._info()  # raises if it is the key, and not the old list
+            yield Page(rows=[], gap=Missing(window, f"{fault} It is about fills older than two years."))
         else:
-            if is_rising:
+            # Nothing new after a whole page may also be the same page again.
+            if is_rising and (longest < SHORTEST_PAGE or len(entries) < longest):
                 yield Page(rows=[], covered=window)
 
     def _ask_v1(self, window: Window, from_id: int) -> tuple[list[Entry], list[Held]]:

@@ -214,7 +214,7 @@ def fill(name: str = "FILL:7", **changes: Any) -> FillReport:
     return replace(known, **changes)
 
 
-BUST = Retracted(("FILL:7", "RPI:7", "BLOCK_TRADE:7"), "It failed on the chain.")
+BUST = Retracted("trade bust", ("FILL:7", "RPI:7", "BLOCK_TRADE:7"), "It failed on the chain.")
 SYMBOL_DAY = ((NOW - DAY).date(), "BTC-USD-PERP")
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.apps import apps
 
 from exchanges.connect import budget
-from exchanges.models import ExchangeCredential, Fill, Health, SyncRun
+from exchanges.models import Coverage, ExchangeCredential, Fill, Health, SyncRun
 from exchanges.sandbox import SANDBOXES, Sandbox
 from exchanges.sandbox.base import SandboxVenue
 from exchanges.venues.base import Reason
@@ -170,8 +170,13 @@ def test_an_account_upgraded_in_the_middle_is_read_from_both_of_its_lists(serve:
 
     venue = serve("bybit")
     credential = factories.credential("bybit", secrets=bybit.UPGRADED)
-    assert read(credential, clock).outcome == Outcome.COMPLETE
+    run = read(credential, clock)
     assert stored(credential) == truth(venue, credential)
+    # What nobody can read any more is said, and only of the time of which the old list holds anything.
+    assert (run.outcome, run.message[:45]) == (Outcome.INCOMPLETE, "Bybit keeps USDC perpetuals from before an ac")
+    lost = credential.coverage.filter(state=Coverage.State.OUT_OF_REACH)
+    assert set(lost.values_list("stream", flat=True)) == {"linear before upgrade"}
+    assert max(lost.values_list("until_at", flat=True)) <= clock.now() - timedelta(days=180)
     assert venue.calls[bybit.OLD_FILLS] > 50
 
 

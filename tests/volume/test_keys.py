@@ -491,7 +491,7 @@ def test_why_a_key_does_not_do_is_told_by_the_api(client, account, sandbox):
     sandbox.bybit.revoke(venue.MAIN_UID)
     body = client.post(f"/api/v1/credentials/{account.pk}/verify/").json()
     assert (body["health"]["state"], body["health"]["reason"]) == ("rejected", "revoked")
-    assert body["health"]["text"].startswith("Bybit no longer takes this key")
+    assert body["health"]["text"].startswith("This key worked on 2026-11-21 and no longer does.")
     (shown,) = client.get("/api/v1/volume/summary/").json()["accounts"]
     assert shown["health"]["reason"] == "revoked"
 

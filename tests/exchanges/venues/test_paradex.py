@@ -267,11 +267,11 @@ def test_price_times_size_is_exact_beyond_28_digits() -> None:
 # --- Busts -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_venues_example_of_a_bust_takes_the_fill_back_whatever_its_kind() -> None:
+def test_the_venues_example_of_a_bust_takes_back_the_matched_fill_of_that_id() -> None:
     bust = bust_of(json.dumps(payload("tradebusts")["results"][0]))
     assert isinstance(bust, Retracted)
     assert "FILL:1763599200114201709123450001" in bust.fill_ids
-    assert {name.partition(":")[0] for name in bust.fill_ids} == {"FILL", "RPI", "BLOCK_TRADE", "LIQUIDATION"}
+    assert {name.partition(":")[0] for name in bust.fill_ids} == {"FILL", "RPI", "BLOCK_TRADE"}
     assert bust.why == "Paradex took it back on 2025-11-20 00:40 UTC: it failed on the chain."
 
 

@@ -618,10 +618,10 @@ def test_a_v1_that_is_gone_leaves_what_is_older_out_of_reach(make: Make, status:
     [
         (httpx.Response(500), False), (httpx.Response(200, text="<!doctype html>"), False),
         (httpx.Response(400, text=payload("maintenance")), False), (httpx.Response(429), False),
-        (httpx.Response(401, text='{"success": false, "code": -1002, "message": "no"}'), True),
-        (httpx.Response(401), True), (httpx.Response(403, text="<html>"), True), (httpx.Response(405), True),
-        (httpx.Response(400, text='{"success": false, "code": -1005, "message": "end_t"}'), True),
-        (httpx.Response(401, text='{"success": false, "code": -1001, "message": "signature"}'), True),
+        (httpx.Response(401, text='{"success": false, "code": -1002, "message": "no"}'), False),
+        (httpx.Response(401), False), (httpx.Response(403, text="<html>"), False), (httpx.Response(405), True),
+        (httpx.Response(400, text='{"success": false, "code": -1005, "message": "end_t"}'), False),
+        (httpx.Response(401, text='{"success": false, "code": -1001, "message": "signature"}'), False),
     ],
 )  # fmt: skip
 def test_a_v1_in_trouble_never_stops_v3_nor_rejects_the_key(
@@ -873,7 +873,7 @@ def test_a_deleted_key_was_revoked_and_works_again_once_it_is_back(sandbox: Any,
     sandbox.woox.revoke(DEMO_MAIN)
     assert not doctor.verify(credential, now=clock.now(), patience=PATIENT)
     assert (credential.health.state, credential.health.reason) == (Health.REJECTED, Reason.REVOKED)
-    assert "no longer takes this key, which worked on 2026-11-21" in credential.health.text
+    assert credential.health.text.startswith("This key worked on 2026-11-21 and no longer does.")
     sandbox.woox.restore(DEMO_MAIN)
     assert doctor.verify(credential, now=clock.now(), patience=PATIENT)
 
@@ -903,3 +903,58 @@ def test_a_clock_that_is_off_is_no_fault_of_the_key(sandbox: Any, clock: SimpleN
     sandbox.woox.now = lambda: clock.now() + timedelta(minutes=6)
     credential = verified(KEY_MAIN, clock)
     assert (credential.health.state, credential.health.reason) == (Health.UNAVAILABLE, Reason.CLOCK)
+
+
+@pytest.mark.parametrize(("cap", "total"), [(300, "page"), (400, "absent"), (300, "true")])
+def test_a_page_length_told_after_us_proves_nothing(make: Make, clock: SimpleNamespace, cap: int, total: str) -> None:
+    made = make(KEY_MAIN, fills_per_day=40, cap=cap, total=total)
+
+    def echo(request: httpx.Request) -> httpx.Response:
+        """The venue, telling the limit that was asked for as its page length."""
+        response = made.sandbox(request)
+        body = response.json()
+        if "meta" in (body.get("data") or {}):
+            body["data"]["meta"]["recordsPerPage"] = int(request.url.params["limit"])
+        return httpx.Response(response.status_code, json=body)
+
+    venue = Woox(made.venue.credentials, transport=httpx.MockTransport(echo), sleep=clock.move, patience=PATIENT)
+    window = Window(NOW - timedelta(days=20), NOW)
+    pages = list(venue.fetch_fills(STREAM, window))
+    assert not subtract(window, covered(pages))
+    should_be = sum(one.fills for one in made.sandbox.truth(DEMO_MAIN, window.since, window.until).values())
+    assert len(fills(pages)) == should_be > cap
+
+
+def test_a_key_that_is_not_listed_may_do_what_any_of_the_account_may(make: Make) -> None:
+    made = make(KEY_MAIN)
+
+    def masked(request: httpx.Request) -> httpx.Response:
+        response = made.sandbox(request)
+        if request.url.path != "/v3/account/credentials":
+            return response
+        return httpx.Response(200, text=response.text.replace(made.venue.credentials.api_key, "wooxxxxxxxxxxx=="))
+
+    venue = Woox(made.venue.credentials, transport=httpx.MockTransport(masked), sleep=lambda _: None)
+    identity = venue.identify()
+    assert identity.may_trade and identity.may_withdraw
+
+
+def test_an_old_list_that_repeats_its_first_page_is_not_taken_for_the_whole(make: Make, clock: SimpleNamespace) -> None:
+    made = make()
+    rows = [
+        {
+            "id": number, "symbol": "PERP_BTC_USDT", "order_id": 1, "executed_price": 1, "executed_quantity": 1,
+            "is_maker": 0, "side": "BUY", "fee": 0, "fee_asset": "USDT",
+            "executed_timestamp": f"{to_ms(NOW - MEMORY - DAY) // 1000}.000",
+        }
+        for number in range(1, 1001)
+    ]  # fmt: skip
+
+    def stuck(request: httpx.Request) -> httpx.Response:
+        is_old = request.url.path.startswith("/v1/")
+        return httpx.Response(200, json={"success": True, "data": rows}) if is_old else made.sandbox(request)
+
+    venue = Woox(made.venue.credentials, transport=httpx.MockTransport(stuck), sleep=clock.move, patience=PATIENT)
+    pages = list(venue.fetch_fills(STREAM, Window(NOW - MEMORY - WEEK, NOW - MEMORY)))
+    assert len(fills(pages)) == 1000
+    assert not covered(pages)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from exchanges.connect import PATIENT
-from exchanges.models import Coverage, ExchangeCredential, Health, SyncRun
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import Page
 from volume import holding
@@ -73,6 +73,9 @@ class Command(BaseCommand):
         runs: list[SyncRun] = []
         try:
             for credential in self._chosen(options):
+                if credential.health_state in STOPPED and credential.pk not in options["credential"]:
+                    runs.append(_not_tried(credential, now))
+                    continue
                 if since:
                     holding.want_from(credential, since)
                 credential.is_backfilling = True
@@ -151,6 +154,13 @@ class Command(BaseCommand):
                     f"{run.credential}: {SyncRun.Outcome(run.outcome).label.lower()}. {run.new:,} new fills, "
                     f"{run.seen:,} seen before, {run.requests} requests. {run.message}".rstrip()
                 )
+
+
+def _not_tried(credential: ExchangeCredential, now: datetime) -> SyncRun:
+    """What is said, and not stored, of an account whose key is not accepted until someone acts."""
+    message = f"{credential.health_text} Not tried again; --credential {credential.pk} does."
+    since, outcome = credential.history_from, SyncRun.Outcome.REJECTED
+    return SyncRun(credential=credential, since=since, until=now, outcome=outcome, message=message)
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
