@@ -33,15 +33,7 @@ def examine(credential: ExchangeCredential, *, patience: float) -> Identity:
 
 
 def judged(credential: ExchangeCredential, identity: Identity) -> Identity:
-    """The identity, if no other account here has it and its powers are accepted; else raises CredentialsRejected."""
-    same = ExchangeCredential.objects.filter(
-        owner_id=credential.owner_id, venue=credential.venue, account_ref=identity.account_ref
-    )
-    if credential.pk and (twin := same.exclude(pk=credential.pk).first()):
-        raise CredentialsRejected(
-            Reason.WRONG_ACCOUNT,
-            f"This account is here already, as “{twin.label}”: read twice, it would count twice. Remove one of them.",
-        )
+    """The identity, if a key of its powers may be kept; else raises CredentialsRejected."""
     if (identity.may_trade or identity.may_withdraw) and not credential.allows_trading_key:
         powers = " and ".join(["trade"] * identity.may_trade + ["withdraw"] * identity.may_withdraw)
         raise CredentialsRejected(
@@ -51,6 +43,18 @@ def judged(credential: ExchangeCredential, identity: Identity) -> Identity:
     return identity
 
 
+def refuse_twin(credential: ExchangeCredential, identity: Identity) -> None:
+    """An account stored before the venue was asked may turn out to be one that is here. Raises CredentialsRejected."""
+    same = ExchangeCredential.objects.filter(
+        owner_id=credential.owner_id, venue=credential.venue, account_ref=identity.account_ref
+    )
+    if credential.pk and (twin := same.exclude(pk=credential.pk).first()):
+        raise CredentialsRejected(
+            Reason.WRONG_ACCOUNT,
+            f"This account is here already, as “{twin.label}”: read twice, it would count twice. Remove one of them.",
+        )
+
+
 def verify(credential: ExchangeCredential, *, now: datetime, patience: float) -> bool:
     """Examines the key and writes the finding into `credential` (saving is the caller's). True if it works.
 
@@ -58,6 +62,7 @@ def verify(credential: ExchangeCredential, *, now: datetime, patience: float) ->
     """
     try:
         identity = examine(credential, patience=patience)
+        refuse_twin(credential, identity)
     except BudgetSpent:
         raise
     except (VenueError, SecretError) as fault:

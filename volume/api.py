@@ -25,6 +25,7 @@ from volume.serializers import (
     CredentialSerializer,
     DailyQuerySerializer,
     HeldRowSerializer,
+    MarketRowSerializer,
     RunSerializer,
     SummarySerializer,
     VenueSerializer,
@@ -168,7 +169,7 @@ class DailyViewSet(_Computed):
 class MarketViewSet(_Computed):
     """Your volume by venue and market, largest first."""
 
-    @extend_schema(parameters=[VolumeQuerySerializer], responses=VolumeRowSerializer(many=True))
+    @extend_schema(parameters=[VolumeQuerySerializer], responses=MarketRowSerializer(many=True))
     def list(self, request: Request) -> Response:
         query = VolumeQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)

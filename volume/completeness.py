@@ -114,7 +114,7 @@ class Completeness:
         account = str(credential)
         is_fresh = credential.fresh_at is not None and self.now - credential.fresh_at <= STALE_AFTER
         if credential.fresh_at and not is_fresh:
-            remedy = "" if credential.health_state in STOPPED else "Read new fills now."
+            remedy = _turn(credential) or "Read new fills now."
             why = f"Not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
             yield Lack(credential.pk, account, Window(credential.fresh_at, self.now), "stale", why, remedy)
         for row in rows:
@@ -124,8 +124,17 @@ class Completeness:
         known = [Window(row.from_at, row.until_at) for row in rows]
         # What came after the last reading is a matter of freshness, not of gaps.
         end = credential.fresh_at or (known[-1].until if known else self.now)
+        going_on = "It is being read." if credential.is_backfilling else "“Read what is missing” on its page reads it."
+        unread_remedy = _turn(credential) or going_on
         for window in subtract(Window(credential.history_from, max(end, credential.history_from)), known):
-            yield Lack(credential.pk, account, window, "unread", _unread(window), "Backfill reads it.")
+            yield Lack(credential.pk, account, window, "unread", _unread(window), unread_remedy)
+
+
+def _turn(credential: ExchangeCredential) -> str:
+    """What the owner has to do before anything is read; empty where nothing."""
+    if not credential.is_enabled:
+        return "The account is paused: resume it."
+    return "The account needs you first." if credential.health_state in STOPPED else ""
 
 
 def _unread(window: Window) -> str:

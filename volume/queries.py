@@ -49,12 +49,12 @@ class Filter:
 
 
 def volume(
-    wanted: Filter, *, by: Sequence[str] = ("day",), granularity: str = "day", with_fees: bool = True, now: datetime
+    wanted: Filter, *, by: Sequence[str] = ("day",), granularity: str = "day", fees_apart: bool = False, now: datetime
 ) -> list[dict[str, Any]]:
     """One row per combination of the keys `by`, in their order: the keys, then COLUMNS. Amounts are Decimals.
 
     `base_qty` is None unless rows are per market: sizes of different coins do not add up. `why` says what an
-    incomplete row lacks; with `with_fees`, also a price of its fees.
+    incomplete row lacks. With `fees_apart` that is said of the volume alone, and `fees_complete` of the fees.
     """
     accounts = wanted.accounts()
     days = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts])
@@ -90,7 +90,7 @@ def volume(
         window = _window_of(key_values.get("day"), granularity, wanted, accounts, now)
         verdict = completeness.of(
             window, _accounts_of(key_values, accounts), not_priced=row["not_priced"] or 0,
-            fees_not_priced=(row["fees_lost"] or 0) if with_fees else 0,
+            fees_not_priced=0 if fees_apart else row["fees_lost"] or 0,
             is_all="day" not in by and wanted.since is None,
         )  # fmt: skip
         shaped.append(
@@ -102,6 +102,7 @@ def volume(
             }
             | {column: row[f"sum_{column}"] for column in USD_COLUMNS}
             | {"complete": verdict.complete, "why": list(verdict.why)}
+            | ({"fees_complete": not row["fees_lost"]} if fees_apart else {})
         )
     return shaped
 
@@ -195,7 +196,7 @@ def account_json(account: ExchangeCredential, completeness: Completeness) -> dic
 
 def markets(wanted: Filter, *, now: datetime) -> list[dict[str, Any]]:
     """Volume by venue and market, largest first."""
-    rows = volume(wanted, by=("venue", "market"), now=now)
+    rows = volume(wanted, by=("venue", "market"), fees_apart=True, now=now)
     return sorted(rows, key=lambda row: row["notional_usd"], reverse=True)
 
 
@@ -314,7 +315,7 @@ def series(owner_id: int, *, range_name: str, now: datetime) -> dict[str, Any]:
     wanted = Filter(owner_id=owner_id, since=first)
     accounts = wanted.accounts()
     completeness = Completeness(accounts, now=now)
-    rows = volume(wanted, by=("day", "venue"), granularity=granularity, with_fees=False, now=now)
+    rows = volume(wanted, by=("day", "venue"), granularity=granularity, fees_apart=True, now=now)
     amounts = {(row["day"], row["venue"]): row["notional_usd"] for row in rows}
     said: dict[date, list[str]] = {}  # what the rows of a period lack beyond what was not read
     for row in rows:

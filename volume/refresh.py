@@ -36,6 +36,7 @@ logger = logging.getLogger("perpdash.refresh")
 VERIFY_EVERY = timedelta(days=1)
 PUSH_EVERY = 1.0  # seconds; a page of fills is stored far more often during a backfill
 Outcome = SyncRun.Outcome
+BROKEN_OFF = "The worker was ended in the middle. What was read is kept; the rest is read by the runs after it."
 STOPPED = "Stopped. What was read is kept; the rest can be read later."
 OUTCOME_FIELDS = ["due_at", "failures", "fresh_at", "health_state", "health_reason", "health_text", "health_at"]
 
@@ -84,6 +85,9 @@ def refresh(
         credential=credential, trigger=wanted.trigger, started_at=now,
         since=wanted.since or credential.history_from, until=wanted.until or now,
     )  # fmt: skip
+    # Whoever else is said to be reading was ended in the middle: the lease is ours.
+    lost = SyncRun.objects.filter(credential=credential, outcome=Outcome.RUNNING).exclude(pk=run.pk)
+    lost.update(outcome=Outcome.STOPPED, ended_at=now, message=BROKEN_OFF)
     try:
         credential.refresh_from_db()
         _read(credential, run, wanted, clock, on_page)
@@ -145,7 +149,9 @@ def _read(
 def _examine(credential: ExchangeCredential, venue: Venue, now: datetime) -> None:
     """What is not understood of a key that was once accepted must not stop the reading: tomorrow again."""
     try:
-        doctor.note_identity(credential, doctor.judged(credential, venue.identify()), now=now)
+        identity = doctor.judged(credential, venue.identify())
+        doctor.refuse_twin(credential, identity)
+        doctor.note_identity(credential, identity, now=now)
     except PayloadError as fault:
         if credential.verified_at is None:
             raise

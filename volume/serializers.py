@@ -59,6 +59,8 @@ class CredentialSerializer(serializers.ModelSerializer[ExchangeCredential]):
             attrs["credentials"] = self._parsed(attrs["venue"], attrs.pop("secrets"))
             return attrs
         fixed, sent = {"venue", "verify"}, set(self.initial_data)
+        if unknown := sorted(sent - set(self.fields)):
+            raise serializers.ValidationError({name: ["Not known here."] for name in unknown})
         if not needs_key(self.instance.venue_type):
             fixed |= {"secrets", "allow_trading_key"}
         if unchangeable := sorted(fixed & sent):
@@ -148,6 +150,12 @@ class VolumeRowSerializer(serializers.Serializer[Any]):
     why = serializers.ListField(child=serializers.CharField(), help_text="What an incomplete row lacks.")
 
 
+class MarketRowSerializer(VolumeRowSerializer):
+    """`complete` and `why` are of the volume alone."""
+
+    fees_complete = serializers.BooleanField(help_text="Whether all fees have a price in dollars.")
+
+
 class TotalSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
     notional_usd = serializers.CharField()
@@ -181,7 +189,7 @@ class AccountSerializer(serializers.Serializer[Any]):
     account_ref = serializers.CharField()
     description = serializers.CharField()
     is_enabled = serializers.BooleanField()
-    is_backfilling = serializers.BooleanField()
+    is_backfilling = serializers.BooleanField(help_text="Whether history is wanted; `progress` says how far it is.")
     is_reading = serializers.BooleanField()
     health = HealthSerializer()
     may_trade = serializers.BooleanField()

@@ -11,7 +11,7 @@ from django.utils import timezone
 from exchanges.fields import SecretError
 from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
-from volume.refresh import NotOurs, Wanted, refresh
+from volume.refresh import BROKEN_OFF, NotOurs, Wanted, refresh
 
 # No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
 WORKERS_PER_VENUE = 2
@@ -77,5 +77,5 @@ def forget_old_runs() -> None:
     SyncRun.objects.filter(lost, outcome=SyncRun.Outcome.RUNNING, started_at__lt=now - timedelta(hours=1)).update(
         outcome=SyncRun.Outcome.STOPPED,
         ended_at=F("started_at"),
-        message="The worker was ended in the middle. What was read is kept; the rest was read later.",
+        message=BROKEN_OFF,
     )

@@ -173,6 +173,7 @@ class Reason(StrEnum):
     IP_NOT_ALLOWED = "ip_not_allowed"
     CLOCK = "clock"
     CAN_TRADE = "can_trade"  # or withdraw
+    MAIN_KEY = "main_key"  # the one that can do everything: never taken
     CLOSED = "closed"  # the venue does not serve the account: suspended, a region it left
 
 

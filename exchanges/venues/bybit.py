@@ -538,10 +538,10 @@ NO_PERMISSION = (
 
 
 def _described(key: KeyInfo, *, is_read_only: bool, is_bound: bool) -> str:
-    kind = "Read-only key" if is_read_only else "Key that can trade"
+    kind, powers = ("Read-only key", "") if is_read_only else ("Key", ", can trade")
     whose = f"account {key.user_id}" if key.is_master else f"sub-account {key.user_id} of {key.parent_uid}"
     bound = f"bound to {', '.join(key.ips)}" if is_bound else "bound to no IP address, so it dies after 90 days"
-    return f"{kind} of {whose}, {bound}."[:300]
+    return f"{kind} of {whose}{powers}, {bound}."[:300]
 
 
 def contract_of(category: str, symbol: str) -> Contract | None:

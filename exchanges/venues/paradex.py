@@ -106,10 +106,16 @@ class ParadexCredentials(Credentials):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.token and (self.account or self.subkey):
+        if self.token and self.subkey:
             raise CredentialsRejected(Reason.MALFORMED, "Give either a read-only token, or an account and its subkey.")
         if self.token:
-            claims_of(self.token)
+            object.__setattr__(self, "token", self.token.removeprefix("Bearer "))
+            claims = claims_of(self.token)
+            if self.account and not _same(self.account, int(claims.account, 16)):
+                raise CredentialsRejected(
+                    Reason.WRONG_ACCOUNT, f"This token is of another account ({claims.account}) than the address given."
+                )
+            object.__setattr__(self, "account", "")  # the token says it
         elif not (self.account and self.subkey):
             raise CredentialsRejected(Reason.MALFORMED, "A read-only token is missing.")
         else:
@@ -372,15 +378,15 @@ class Paradex(HttpVenue):
             raise PayloadError("Paradex tells nothing of the account this key is for. Look for an update of perpdash.")
         if self.credentials.subkey and _same(mine.public_key, stark.public_key(int(self.credentials.subkey, 16))):
             raise CredentialsRejected(
-                Reason.CAN_TRADE,
+                Reason.MAIN_KEY,
                 "This is the account's main private key: whoever has it can withdraw everything. perpdash does not "
                 "take it. Make a read-only token instead.",
             )
-        what = "Read-only token" if claims else "Subkey that can trade, not withdraw,"
+        what, powers = ("Read-only token", "") if claims else ("Subkey", ", can trade but not withdraw")
         whose = f"the sub-account of {mine.parent_account}" if mine.parent_account else "the main account"
         return Identity(
             account_ref=self.account,
-            description=f"{what} of {whose} {mine.username}".rstrip()[:290] + ".",
+            description=f"{what} of {whose} {mine.username[:60]}".rstrip() + f"{powers}.",
             may_trade=claims is None,
             expires_at=claims.expires_at if claims else None,
             related=() if mine.parent_account else self._sub_accounts(),

@@ -347,14 +347,15 @@ class Woox(HttpVenue):
         # Which of the account's keys is ours may not be told; then it may do what any of them may.
         permissions = {power for key in ([mine] if mine else keys) for power in key.permissions}
         may_trade, may_withdraw = "TRADE" in permissions or not keys, "WITHDRAWAL" in permissions
-        kind = "Key that can do more than read" if may_trade or may_withdraw else "Read-only key"
-        if mine is None and (may_trade or may_withdraw):
-            kind = "Key, of whose powers WOO X does not tell which they are,"
+        is_powerful = may_trade or may_withdraw
+        kind, powers = ("Key", ", can do more than read") if is_powerful else ("Read-only key", "")
+        if mine is None and is_powerful:
+            powers = ", may be able to do more than read: WOO X does not tell which of its keys it is"
         whose = "the sub-account" if info.account_type.lower().startswith("sub") else "the main account"
         bound = f", bound to {', '.join(mine.allowed_ips)}" if mine and mine.allowed_ips else ""
         return Identity(
             account_ref=info.application_id,
-            description=f"{kind} of {whose} {info.account}".rstrip()[:200] + f"{bound}."[:100],
+            description=(f"{kind} of {whose} {info.account[:60]}".rstrip() + f"{powers}{bound}.")[:300],
             may_trade=may_trade,
             may_withdraw=may_withdraw,
             related=() if whose == "the sub-account" else self._sub_accounts(),

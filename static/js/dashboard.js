@@ -135,6 +135,17 @@ function showPeriods({ days, venues, complete, why, granularity }) {
   table.tBodies[0].replaceChildren(...rows.reverse());
 }
 
+function feesCell({ fees_usd: fees, fees_complete: isComplete }) {
+  if (isComplete) return amountCell(fees);
+  const lacks = document.createElement("span");
+  lacks.className = "quiet";
+  lacks.title = "Fees in coins that have no price in dollars here are not in this sum.";
+  lacks.textContent = fees === "0" ? "not priced" : " + not priced";
+  const shown = fees === "0" ? cell("td", "", { className: "number" }) : amountCell(fees);
+  shown.append(lacks);
+  return shown;
+}
+
 function showMarkets(markets, venues) {
   const names = Object.fromEntries(venues.map(({ venue, name }) => [venue, name]));
   const whole = sum(markets.map(({ notional_usd: amount }) => amount));
@@ -156,7 +167,7 @@ function showMarkets(markets, venues) {
       cell("td", share(amount, whole), { className: "number" }),
       cell("td", count(market.fills), { className: "number" }),
       cell("td", share(maker, amount), { className: "number", title: maker }),
-      amountCell(market.fees_usd),
+      feesCell(market),
       forced === "0" ? cell("td", "", { className: "number" }) : amountCell(forced),
     );
   });

@@ -173,7 +173,7 @@ TABLE: list[tuple[str, dict[str, str] | Callable[[Any], dict[str, str]], Reason,
     ("paradex", narrow_token, Reason.MISSING_PERMISSION, "Make a read-only token"),
     ("paradex", SUBKEY | {"subkey": "0x1234"}, Reason.WRONG_KEY, "Make a new read-only token"),
     ("paradex", SUBKEY | {"account": "0x999"}, Reason.UNKNOWN_ACCOUNT, "Copy the address of the main account again"),
-    ("paradex", MAIN_KEY, Reason.CAN_TRADE, "Make a read-only token instead"),
+    ("paradex", MAIN_KEY, Reason.MAIN_KEY, "Make a read-only token instead"),
     ("hyperliquid", {"address": NOBODY}, Reason.UNKNOWN_ACCOUNT, ""),
     ("hyperliquid", {"address": hyperliquid.DEMO_AGENT}, Reason.AGENT, hyperliquid.DEMO_TRADER),
 ]  # fmt: skip
@@ -283,11 +283,11 @@ def test_the_main_private_key_of_paradex_is_refused_even_when_insisted_on(sandbo
     for insist in (False, True):
         with pytest.raises(CredentialsRejected, match="main private key") as told:
             offered("paradex", MAIN_KEY, insist=insist)
-        assert told.value.reason == Reason.CAN_TRADE
+        assert told.value.reason == Reason.MAIN_KEY
     credential = account("paradex", MAIN_KEY, allows_trading_key=True)
     assert at_work() == 1
     credential.refresh_from_db()
-    assert (credential.health.reason, credential.coverage.count()) == (Reason.CAN_TRADE, 0)
+    assert (credential.health.reason, credential.coverage.count()) == (Reason.MAIN_KEY, 0)
 
 
 def test_insisting_is_for_one_key_only(sandbox: Sandbox) -> None:

@@ -589,3 +589,19 @@ def test_each_venue_says_what_it_needs(client):
     words = text_of(client.get(reverse("volume:choose-venue")))
     assert "Bybit A read-only key Bybit keeps" in words
     assert "Hyperliquid A public address, no key Hyperliquid keeps" in words
+
+
+def test_a_name_that_is_not_known_is_refused_instead_of_passed_over(client: Client, account: Any) -> None:
+    answer = patch(client, account, secret={"api_key": "x"})
+    assert answer.status_code == 400
+    assert "Not known here." in str(answer.json())
+
+
+def test_the_key_of_an_account_that_is_here_too_is_told_as_one_of_another_account(
+    client: Client, account: Any, ada: Any
+) -> None:
+    factories.credential("bybit", owner=ada, label="Sub", secrets=dict(venue.SUB), account_ref=venue.SUB_UID)
+    ExchangeCredential.objects.filter(label="Sub").update(account_ref=venue.SUB_UID)
+    complaint = by_page(client, account, venue.SUB)
+    assert f"This key is of another account ({venue.SUB_UID})" in complaint
+    assert "Remove" not in complaint

@@ -421,3 +421,25 @@ def test_what_an_old_key_comes_to_is_not_said_of_the_one_put_in_meanwhile(clock:
     credential.refresh_from_db()
     assert run.outcome in (Outcome.STOPPED, Outcome.REJECTED)
     assert (credential.health_state, credential.lease) == (Health.WORKS, None)
+
+
+def test_a_run_whose_worker_was_killed_is_said_to_be_broken_off_once_the_next_begins(
+    clock: Any, sandbox: Sandbox
+) -> None:
+    sandbox.hyperliquid.add(ME, rows=[row()])
+    credential = mine()
+    lost = SyncRun.objects.create(credential=credential, started_at=NOW, since=NOW, until=NOW, trigger="schedule")
+    read(credential, clock)
+    lost.refresh_from_db()
+    assert (lost.outcome, lost.ended_at) == (Outcome.STOPPED, clock.now())
+    assert lost.message.startswith("The worker was ended in the middle.")
+
+
+def test_an_older_window_that_is_not_understood_is_a_gap_and_stops_nothing_else(clock: Any, sandbox: Sandbox) -> None:
+    credential = factories.credential("bybit", secrets=dict(bybit.MAIN), history_from=NOW - timedelta(days=40))
+    sandbox.bybit.after(8, lambda: sandbox.bybit.fail(200, b'{"retCode": 10017, "result": {}}', times=1))
+    run = read(credential, clock)
+    (gap,) = credential.coverage.filter(state=Coverage.State.GAP)
+    assert (run.outcome, credential.health_state) == (Outcome.INCOMPLETE, Health.WORKS)
+    assert "did not accept our request" in gap.reason
+    assert read(credential, clock, gaps_too=True).outcome == Outcome.COMPLETE

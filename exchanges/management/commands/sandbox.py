@@ -23,9 +23,13 @@ class Command(BaseCommand):
         if unknown := [slug for slug in slugs if slug not in SANDBOXES]:
             raise CommandError(f"No sandbox for {', '.join(unknown)}. There is: {', '.join(SANDBOXES)}.")
         sandbox, stop = Sandbox(), threading.Event()
-        servers = [
-            serve(getattr(sandbox, slug), "127.0.0.1", options["port"] + index) for index, slug in enumerate(slugs)
-        ]
+        try:
+            servers = [
+                serve(getattr(sandbox, slug), "127.0.0.1", options["port"] + index) for index, slug in enumerate(slugs)
+            ]
+        except OSError:
+            ports = f"{options['port']} to {options['port'] + len(slugs) - 1}"
+            raise CommandError(f"A port of {ports} is taken. Choose others with --port.") from None
         for slug, server in zip(slugs, servers, strict=True):
             server.start()
             self.stdout.write(f"{slug.upper()}_API_URL={server.url}")

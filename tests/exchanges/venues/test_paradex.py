@@ -607,7 +607,7 @@ def test_a_subkey_the_account_does_not_know_is_told(bench: Any, secrets: dict[st
 def test_the_main_private_key_is_refused_in_words(bench: Any) -> None:
     with pytest.raises(CredentialsRejected, match="main private key") as told:
         bench().identify({"account": DEMO_MAIN, "subkey": hex(DEMO_MAIN_KEY)})
-    assert told.value.reason == Reason.CAN_TRADE
+    assert told.value.reason == Reason.MAIN_KEY
     assert hex(DEMO_MAIN_KEY)[4:] not in str(told.value)
 
 
@@ -626,7 +626,7 @@ def test_a_read_only_token_says_whose_it_is_and_when_it_dies(bench: Any) -> None
 def test_a_subkey_is_said_to_be_able_to_trade(bench: Any) -> None:
     identity = bench().identify(SUBKEY)
     assert (identity.may_trade, identity.may_withdraw, identity.expires_at) == (True, False, None)
-    assert identity.description == "Subkey that can trade, not withdraw, of the main account quietmaker."
+    assert identity.description == "Subkey of the main account quietmaker, can trade but not withdraw."
 
 
 def test_a_sub_account_names_its_main_account_and_offers_no_others(bench: Any) -> None:
@@ -815,3 +815,11 @@ def test_no_secret_is_shown() -> None:
         shown = repr(ParadexCredentials.parse(secrets))
         assert DEMO_TOKEN not in shown
         assert hex(DEMO_SUBKEY) not in shown
+
+
+def test_a_token_needs_no_address_and_takes_only_its_own() -> None:
+    with_address = ParadexCredentials(token=DEMO_TOKEN, account=DEMO_MAIN)
+    assert with_address == ParadexCredentials(token=f"Bearer {DEMO_TOKEN}")
+    with pytest.raises(CredentialsRejected) as told:
+        ParadexCredentials(token=DEMO_TOKEN, account=DEMO_SUB)
+    assert told.value.reason == Reason.WRONG_ACCOUNT

@@ -761,7 +761,7 @@ def test_a_sub_account_says_so_and_is_not_asked_for_others(make: Make) -> None:
 def test_a_key_that_can_do_more_says_what(make: Make, key: Key, powers: tuple[bool, bool]) -> None:
     identity = make(key).venue.identify()
     assert (identity.may_trade, identity.may_withdraw) == powers
-    assert identity.description.startswith("Key that can do more than read")
+    assert "can do more than read" in identity.description
 
 
 @pytest.mark.parametrize(

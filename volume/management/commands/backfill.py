@@ -108,6 +108,10 @@ class Command(BaseCommand):
             if unknown := sorted(set(options["credential"]) - set(found.values_list("pk", flat=True))):
                 raise CommandError(f"There is no credential {', '.join(map(str, unknown))}.")
         else:
+            for left_out in found.filter(
+                is_enabled=False, **({"venue__in": options["venue"]} if options["venue"] else {})
+            ):
+                self.stderr.write(f"{left_out} is paused: left out.")
             found = found.filter(is_enabled=True)
         if options["venue"]:
             found = found.filter(venue__in=options["venue"])
