@@ -15,6 +15,7 @@ from exchanges.sandbox import SANDBOXES, Sandbox
 from exchanges.sandbox.base import SandboxVenue
 from exchanges.venues.base import Reason
 from tests import factories
+from tests.conftest import NOW
 from volume import holding
 from volume.models import DailyVolume
 from volume.refresh import Wanted, refresh
@@ -40,8 +41,8 @@ def serve(clock: SimpleNamespace) -> Iterator[Callable[..., SandboxVenue]]:
     app.sandbox, app.sleep = None, app.__class__.sleep
 
 
-def main_account(venue: SandboxVenue, slug: str) -> ExchangeCredential:
-    return factories.credential(slug, secrets=venue.demo_accounts[0][1])
+def main_account(venue: SandboxVenue, slug: str, **fields: Any) -> ExchangeCredential:
+    return factories.credential(slug, secrets=venue.demo_accounts[0][1], **fields)
 
 
 def read(credential: ExchangeCredential, clock: Any, **wanted: Any) -> SyncRun:
@@ -119,8 +120,8 @@ def test_bad_weather_delays_and_changes_nothing(slug: str, serve: Any, clock: An
 def test_a_clock_that_is_20_seconds_behind_does_not_matter(slug: str, serve: Any, clock: Any) -> None:
     if slug == "hyperliquid":
         pytest.skip("Hyperliquid signs nothing, so it minds no clock")
-    venue = serve(slug, fills_per_day=2, skew=timedelta(seconds=-20))
-    credential = main_account(venue, slug)
+    venue = serve(slug, skew=timedelta(seconds=-20))
+    credential = main_account(venue, slug, history_from=NOW - timedelta(days=60))
     assert read(credential, clock).outcome == Outcome.COMPLETE
     assert stored(credential) == truth(venue, credential)
 
@@ -130,9 +131,9 @@ def test_a_key_revoked_in_the_middle_is_no_longer_tried_and_a_repaired_one_goes_
     slug: str, serve: Any, clock: Any
 ) -> None:
     venue = serve(slug)
-    credential = main_account(venue, slug)
+    credential = main_account(venue, slug, history_from=NOW - timedelta(days=300))
     assert doctor_says_works(credential, clock)
-    venue.after(4, lambda: venue.revoke(credential.account_ref))
+    venue.after(2, lambda: venue.revoke(credential.account_ref))
     assert read(credential, clock).outcome == Outcome.REJECTED
     credential.refresh_from_db()
     assert (credential.health_state, credential.health_reason) == (Health.REJECTED, Reason.REVOKED)
