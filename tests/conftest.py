@@ -1,5 +1,6 @@
 """What tests share: a clock that can be moved, and venues answered by their sandbox, in process."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,11 @@ from django.apps import apps
 
 from exchanges.connect import budget
 from exchanges.sandbox import Sandbox
+from perpdash.celery import app as celery_app
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+# Tests that run side by side may share a Redis: each process has a queue of its own there.
+celery_app.conf.task_default_queue = f"tests-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
