@@ -139,7 +139,7 @@ def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: da
             stored.skipped[row.kind] += 1
             retract(credential, row, stored, now=now)
     reports: dict[str, FillReport] = {}  # PostgreSQL refuses the same row twice in one statement
-    gone = set(credential.retractions.values_list("fill_id", flat=True))
+    gone = set(credential.retractions.values_list("fill_id", flat=True)) if page.rows else set()
     for row in page.rows:
         match row:
             case FillReport(fill_id=fill_id) if fill_id in gone:

@@ -1,6 +1,7 @@
 """One credential from venue to page: takes its lease, reads what the ledger lacks, stores it page by page."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from exchanges.venues.base import (
     Venue,
     VenueError,
     Window,
+    subtract,
 )
 from volume import live
 from volume.rollup import rebuild_days
@@ -35,6 +37,7 @@ from volume.rollup import rebuild_days
 logger = logging.getLogger("perpdash.refresh")
 VERIFY_EVERY = timedelta(days=1)
 PUSH_EVERY = 1.0  # seconds; a page of fills is stored far more often during a backfill
+COUNTS = ["rows", "new", "seen", "held", "retracted", "skipped", "requests", "retries", "waited_seconds"]
 Outcome = SyncRun.Outcome
 BROKEN_OFF = "The worker was ended in the middle. What was read is kept; the rest is read by the runs after it."
 STOPPED = "Stopped. What was read is kept; the rest can be read later."
@@ -183,9 +186,12 @@ def _read_steps(
         if not credential.keep(now=clock()):
             raise _Stopped
 
+    claimed: dict[sync.Step, list[Window]] = defaultdict(list)
     with closing(fetched(venue, next_in_time, while_waiting=keep)) as pages:
         for step, page in pages:
             asked_from = min(asked_from, step.window.since)
+            if page is None and not subtract(step.window, claimed.pop(step, ())):
+                continue  # nothing was left unsaid
             if isinstance(page, PayloadError) and not step.is_older:
                 raise page  # what is new can't be read: the account says so, and takes longer breaths
             with transaction.atomic():
@@ -198,9 +204,13 @@ def _read_steps(
                 stored = sync.store(credential, step.stream, page, now=clock())
                 rebuild_days(credential, stored.touched)
                 _count(run, stored, venue.traffic)
-                if stored.touched and monotonic() - pushed >= PUSH_EVERY:
+                if page.covered:
+                    claimed[step].append(page.covered)
+                if monotonic() - pushed >= PUSH_EVERY:
                     pushed = monotonic()
-                    transaction.on_commit(partial(live.push, credential.owner_id))
+                    run.save(update_fields=COUNTS)
+                    if stored.touched:
+                        transaction.on_commit(partial(live.push, credential.owner_id))
             on_page(run, page)
     if wanted.trigger == SyncRun.Trigger.SCHEDULE:
         run.since = asked_from  # a poll speaks of what it asked for, not of all that was ever wanted
@@ -229,9 +239,6 @@ def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
     for kind, rows in stored.skipped.items():
         run.skipped[kind] = run.skipped.get(kind, 0) + rows
     _count_traffic(run, traffic)
-    run.save(
-        update_fields=["rows", "new", "seen", "held", "retracted", "skipped", "requests", "retries", "waited_seconds"]
-    )
 
 
 def _count_traffic(run: SyncRun, traffic: Traffic) -> None:

@@ -260,9 +260,12 @@ class Bybit(HttpVenue):
     name = "Bybit"
     origin = f"https://{MAIN}"
     credentials_type: ClassVar[type[Credentials]] = BybitCredentials
-    streams = tuple(
-        Stream(name=name, longest_window=WEEK, memory=MEMORY)
-        for name in ("linear", "inverse", f"linear {BEFORE}", f"inverse {BEFORE}")
+    streams = (
+        Stream(name="linear", longest_window=WEEK, memory=MEMORY),
+        Stream(name="inverse", longest_window=WEEK, memory=MEMORY),
+        # Most accounts have nothing in these, which one look settles for all the time at once.
+        Stream(name=f"linear {BEFORE}", memory=MEMORY),
+        Stream(name=f"inverse {BEFORE}", memory=MEMORY),
     )
     key_steps = (
         "On Bybit, open Account, then API, and create a new key: system-generated, for API transactions.",
@@ -421,10 +424,19 @@ class Bybit(HttpVenue):
             window = Window(gone.until, window.until)
         if not window:
             return
-        category, is_before = stream.name.split()[0], stream.name.endswith(BEFORE)
-        if is_before and self._is_after_upgrade(category, window):
-            yield Page(rows=[], covered=window)
+        if not stream.name.endswith(BEFORE):
+            yield from self._fetch_week(stream, window)
             return
+        start, end = window.since, min(window.until, self._unified_by(stream.name.split()[0], window))
+        if end < window.until:
+            yield Page(rows=[], covered=Window(max(start, end), window.until))
+        while start < end:
+            week = Window(start, min(start + WEEK, end))
+            yield from self._fetch_week(stream, week)
+            start = week.until
+
+    def _fetch_week(self, stream: Stream, window: Window) -> Iterator[Page]:
+        category, is_before = stream.name.split()[0], stream.name.endswith(BEFORE)
         cursor, given, rows, count = "", set[str](), list[Row](), 0
         while True:
             try:
@@ -463,16 +475,16 @@ class Bybit(HttpVenue):
             query += f"&cursor={cursor}"  # as it came: it is percent-encoded already
         return self._ask("/v5/pre-upgrade/execution/list" if is_before else "/v5/execution/list", Fills, query=query)
 
-    def _is_after_upgrade(self, category: str, window: Window) -> bool:
-        """Whether the account was unified by then, so that the old list has nothing: it is now, and it was when
-        its oldest fill of the new list was made."""
-        if window.since >= self._now() - JUST_NOW:
-            return True
+    def _unified_by(self, category: str, window: Window) -> datetime:
+        """From when on the account was certainly unified, so that the old list has nothing: it is now, and it was
+        when its oldest fill of the new list was made."""
+        lately = self._now() - JUST_NOW
+        if window.since >= lately:
+            return window.since
         with self._looking:
             if category not in self._unified_since:
                 self._unified_since[category] = self._oldest_known(category)
-        since = self._unified_since[category]
-        return since is not None and window.since >= since
+        return self._unified_since[category] or lately
 
     def _oldest_known(self, category: str) -> datetime | None:
         """When a fill of about the oldest in the new list was made, if that is found with few requests."""

@@ -28,7 +28,7 @@ LONGEST_TOLD_PAUSE = 86_400.0
 LONGEST_ANSWER = 45.0
 CLOCK_TOLERANCE = 90.0
 RATE_LIMIT_PAUSE = 10.0  # at most, after a first 429 that does not say how long; doubles with each attempt
-SLACK = 0.1  # seconds by which two requests may differ in how long they travel
+SLACK = 0.15  # seconds by which two requests may differ in how long they travel
 T = TypeVar("T")
 TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 
