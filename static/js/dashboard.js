@@ -137,10 +137,10 @@ function showPeriods({ days, venues, complete, why, granularity }) {
 
 function feesCell({ fees_usd: fees, fees_complete: isComplete }) {
   if (isComplete) return amountCell(fees);
-  const lacks = document.createElement("span");
+  const lacks = document.createElement("abbr");
   lacks.className = "quiet";
   lacks.title = "Fees in coins that have no price in dollars here are not in this sum.";
-  lacks.textContent = fees === "0" ? "not priced" : " + not priced";
+  lacks.textContent = fees === "0" ? "not priced" : "\u2009+";
   const shown = fees === "0" ? cell("td", "", { className: "number" }) : amountCell(fees);
   shown.append(lacks);
   return shown;
