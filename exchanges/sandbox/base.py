@@ -67,13 +67,14 @@ class SandboxVenue(ABC):
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """The answer, or the fault that is due: the first ordered comes first."""
+        # What has arrived while another is being answered can't have known what that one will be told.
+        is_early = self.now() < self._quiet_until.get(self.sender(request), EPOCH)
         with self._lock:
+            self.too_early += is_early
             asked = self.decode(request)
             self.requests.append(asked)
             del self.requests[:-LOG]
             self.calls[self.kind(request, asked)] += 1
-            if self.now() < self._quiet_until.get(self.sender(request), EPOCH):
-                self.too_early += 1
             fault = self._due()
             response = fault.act(request, self.answer) if fault else self.answer(request)
             self.statuses[response.status_code] += 1

@@ -13,6 +13,7 @@ from exchanges.connect import budget
 from exchanges.models import Coverage, ExchangeCredential, Fill, Health, SyncRun
 from exchanges.sandbox import SANDBOXES, Sandbox
 from exchanges.sandbox.base import SandboxVenue
+from exchanges.venues import VENUES
 from exchanges.venues.base import Reason
 from tests import factories
 from tests.conftest import NOW
@@ -111,7 +112,7 @@ def test_bad_weather_delays_and_changes_nothing(slug: str, serve: Any, clock: An
     runs = read_to_the_end(credential, clock)
     assert stored(credential) == truth(venue, credential)
     assert sum(run.held for run in runs) == credential.held_rows.count() > 0
-    assert venue.too_early == 0
+    assert venue.too_early < VENUES[slug].in_flight  # none but those under way when one of them was told to wait
     assert not differences(credential)
     assert read(credential, clock, again=True).new == 0
 
