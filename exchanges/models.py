@@ -67,6 +67,7 @@ class ExchangeCredential(models.Model):
     is_backfilling = models.BooleanField(default=True, help_text="Whether older fills are read, beside new ones.")
     due_at = models.DateTimeField(db_index=True, help_text="When it is read next.")
     failures = models.PositiveIntegerField(default=0)
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="Removed, with its history kept, since then.")
     fresh_at = models.DateTimeField(null=True, blank=True, help_text="Up to when every fill was asked for.")
     leased_until = models.DateTimeField(null=True, blank=True)
     lease = models.UUIDField(null=True, blank=True)
@@ -213,6 +214,27 @@ class Coverage(models.Model):
         return f"{self.stream} {self.from_at:%Y-%m-%d %H:%M} to {self.until_at:%Y-%m-%d %H:%M}: {self.state}"
 
 
+class Reread(models.Model):
+    """A range that is read once more, though the ledger may know it already. What is done is cut off."""
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="rereads", db_index=False)
+    stream = models.CharField(max_length=32)
+    from_at = models.DateTimeField()
+    until_at = models.DateTimeField()
+    asked_at = models.DateTimeField()
+    retry_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(from_at__lt=models.F("until_at")), name="a_reread_is_not_empty"),
+            models.UniqueConstraint(fields=["credential", "stream", "from_at"], name="a_reread_starts_once"),
+        ]
+        ordering = ["credential", "stream", "from_at"]
+
+    def __str__(self) -> str:
+        return f"{self.stream} {self.from_at:%Y-%m-%d %H:%M} to {self.until_at:%Y-%m-%d %H:%M}, again"
+
+
 class Retraction(models.Model):
     """A fill the venue took back, by its identity: it is in no total, whether it came before or comes later."""
 
@@ -272,17 +294,23 @@ class SyncRun(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     since = models.DateTimeField()
     until = models.DateTimeField()
+    asked = models.CharField(max_length=200, blank=True)  # beyond what is new: what was wanted, in words
     requests = models.PositiveIntegerField(default=0)
     retries = models.PositiveIntegerField(default=0)
     waited_seconds = models.FloatField(default=0)
+    waits = models.JSONField(default=dict, blank=True)  # {why: seconds}
     rows = models.PositiveIntegerField(default=0)
     new = models.PositiveIntegerField(default=0)
     seen = models.PositiveIntegerField("seen before", default=0)
     skipped = models.JSONField(default=dict, blank=True)  # {kind: rows}
     held = models.PositiveIntegerField(default=0)
     retracted = models.PositiveIntegerField(default=0)  # fills taken out again
+    amended = models.PositiveIntegerField(default=0)  # fills that changed, or came late
+    settled_seconds = models.FloatField(default=0)  # of history, over all streams, that this run settled
+    reached_at = models.DateTimeField(null=True, blank=True)  # where in the past it is, or ended
     outcome = models.CharField(max_length=16, choices=Outcome, default=Outcome.RUNNING)
     message = models.CharField(max_length=500, blank=True)
+    then = models.CharField(max_length=300, blank=True)  # what happens next
 
     class Meta:
         indexes = [models.Index(fields=["credential", "-started_at"], name="runs_by_time")]

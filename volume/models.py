@@ -1,5 +1,8 @@
-"""What people look at: volume per day, and the prices that turn it into dollars. All derived, but for the prices."""
+"""What people look at: volume per day, the prices behind it, what changed later, and what the venues say themselves."""
 
+from typing import Any
+
+from django.conf import settings
 from django.db import models
 
 from exchanges.fields import ExactDecimalField, UsdField
@@ -25,11 +28,17 @@ class DailyVolume(models.Model):
     sell_usd = UsdField(default=0)
     forced_fills = models.PositiveIntegerField(default=0)
     forced_usd = UsdField(default=0)
+    forced_qty = ExactDecimalField(default=0)
+    forced_maker_usd = UsdField(default=0)
+    forced_buy_usd = UsdField(default=0)
     fees_usd = UsdField(default=0)
     realized_pnl_usd = UsdField(null=True, help_text="Empty where the venue does not say.")
     fills_not_priced = models.PositiveIntegerField(default=0, help_text="Counted in no dollar figure here.")
     fees_not_priced_fills = models.PositiveIntegerField(default=0, help_text="Fills whose fee is in no dollar figure.")
     fees_not_priced = models.JSONField(default=dict, help_text="{asset: amount}")
+    kinds = models.JSONField(default=dict, help_text="{kind: {fills, usd}} of all that are no plain trades.")
+    assets = models.JSONField(default=list, help_text="Whose prices these dollars rest on.")
+    is_at_market = models.BooleanField(default=False, help_text="Whether stablecoins count at market value.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["credential", "day", "symbol"], name="a_day_and_market_once")]
@@ -42,12 +51,14 @@ class DailyVolume(models.Model):
 
 
 class AssetPrice(models.Model):
-    """The price of an asset in USD on a UTC day, and where it is from."""
+    """The price of an asset in USD on a UTC day, and where it is from: that of the day's end, once it has ended."""
 
     asset = models.CharField(max_length=20)
     day = models.DateField()
     usd = ExactDecimalField()
-    source = models.CharField(max_length=60)
+    source = models.CharField(max_length=120)
+    observed_at = models.DateTimeField(null=True, blank=True)
+    is_final = models.BooleanField(default=True, help_text="Whether the day was over when it was asked for.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["asset", "day"], name="a_price_a_day")]
@@ -55,3 +66,95 @@ class AssetPrice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.asset} {self.day}: {self.usd}"
+
+
+class Preferences(models.Model):
+    """How one owner wants to count. Every view follows at once."""
+
+    owner = models.OneToOneField(
+        settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="volume_preferences"
+    )
+    counts_forced = models.BooleanField(
+        "count liquidations and auto-deleveraging", default=False, help_text="They are shown apart in either case."
+    )
+    stablecoins_at_market = models.BooleanField(
+        "dollar stablecoins at their market value", default=False, help_text="Instead of one dollar each."
+    )
+
+    class Meta:
+        verbose_name_plural = "preferences"
+
+    def __str__(self) -> str:
+        return f"preferences of {self.owner}"
+
+    @classmethod
+    def of(cls, owner: Any) -> "Preferences":
+        """Of a person or their number; the defaults, unsaved, where nothing was ever chosen."""
+        owner_id = getattr(owner, "pk", owner)
+        return cls.objects.filter(owner_id=owner_id).first() or cls(owner_id=owner_id)
+
+
+class Amendment(models.Model):
+    """A day and market that changed after it had been called read, by how much, and why."""
+
+    class Cause(models.TextChoices):
+        LATE = "late", "Came late"
+        TAKEN_BACK = "taken_back", "Taken back by the venue"
+        CHANGED = "changed", "Changed by the venue"
+        RENAMED = "renamed", "Market renamed"
+        UNDERSTOOD = "understood", "Held before, understood now"
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="amendments", db_index=False)
+    seen_at = models.DateTimeField()
+    day = models.DateField()
+    symbol = models.CharField("market", max_length=64)
+    cause = models.CharField(max_length=16, choices=Cause)
+    why = models.CharField(max_length=300)
+    fills = models.IntegerField(default=0, help_text="More (or, below 0, fewer) than before, forced ones included.")
+    notional_usd = UsdField(default=0, help_text="More (or less) than before, forced fills included.")
+
+    class Meta:
+        indexes = [models.Index(fields=["credential", "-seen_at"], name="amendments_by_time")]
+        ordering = ["-seen_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.symbol}: {self.cause}"
+
+
+class VenueFigure(models.Model):
+    """What a venue itself says an account traded within a window. Compared with our sum, and never mixed into it."""
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="figures", db_index=False)
+    name = models.CharField(max_length=40)  # the venue's own name of the figure
+    from_at = models.DateTimeField()
+    until_at = models.DateTimeField()
+    usd = ExactDecimalField()
+    includes = models.JSONField(default=list)  # of exchanges.venues.base.Inclusion
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["credential", "name", "from_at", "until_at"], name="a_venue_figure_once")
+        ]
+        ordering = ["credential", "name", "-until_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.from_at:%Y-%m-%d %H:%M} to {self.until_at:%Y-%m-%d %H:%M}: {self.usd}"
+
+
+class VolumeCheck(models.Model):
+    """One proof of an account's numbers: fills against days, days against ledger, summaries against queries."""
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="checks", db_index=False)
+    checked_at = models.DateTimeField()
+    fills = models.PositiveIntegerField(default=0)
+    days = models.PositiveIntegerField(default=0)
+    found = models.PositiveIntegerField(default=0, help_text="How many things do not agree.")
+    findings = models.JSONField(default=list, help_text="The first of them, in words.")
+
+    class Meta:
+        indexes = [models.Index(fields=["credential", "-checked_at"], name="checks_by_time")]
+        ordering = ["-checked_at"]
+
+    def __str__(self) -> str:
+        return f"{self.checked_at:%Y-%m-%d %H:%M}: {self.found} differences"

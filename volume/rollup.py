@@ -9,16 +9,15 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from exchanges.fields import DecimalSum, UsdSum, plain, to_usd_places
 from exchanges.models import ExchangeCredential, Fill
 from exchanges.sync import Touched
-from exchanges.venues.base import EXACT, FORCED, Liquidity, Side
-from volume.models import AssetPrice, DailyVolume
+from exchanges.venues.base import EXACT, FORCED, Kind, Liquidity, Side
+from volume.models import AssetPrice, DailyVolume, Preferences
 
 ZERO = Decimal(0)
-ORDINARY = ~Q(kind__in=FORCED)
 CHUNK = 200  # days rebuilt in one statement
 
 
@@ -35,11 +34,17 @@ class Totals:
     sell_usd: Decimal = ZERO
     forced_fills: int = 0
     forced_usd: Decimal = ZERO
+    forced_qty: Decimal = ZERO
+    forced_maker_usd: Decimal = ZERO
+    forced_buy_usd: Decimal = ZERO
     fees_usd: Decimal = ZERO
     realized_pnl_usd: Decimal | None = None
     fills_not_priced: int = 0
     fees_not_priced_fills: int = 0
     fees_not_priced: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    assets: list[str] = field(default_factory=list)
+    is_at_market: bool = False
 
 
 def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = None) -> dict[tuple[date, str], Totals]:
@@ -50,22 +55,22 @@ def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = N
         fills = fills.filter(executed_at__gte=first, executed_at__lt=last, day__in=days)
     parts: list[Any] = list(
         fills.order_by()
-        .values("day", "symbol", "quote", "fee_asset")
+        .values("day", "symbol", "quote", "fee_asset", "kind")
         .annotate(
-            ordinary=Count("pk", filter=ORDINARY),
-            forced=Count("pk", filter=~ORDINARY),
-            qty=DecimalSum("qty", filter=ORDINARY),
-            maker=UsdSum("notional", filter=ORDINARY & Q(liquidity=Liquidity.MAKER)),
-            taker=UsdSum("notional", filter=ORDINARY & Q(liquidity=Liquidity.TAKER)),
-            buy=UsdSum("notional", filter=ORDINARY & Q(side=Side.BUY)),
-            forced_notional=UsdSum("notional", filter=~ORDINARY),
+            count=Count("pk"),
+            sum_qty=DecimalSum("qty"),
+            sum_notional=UsdSum("notional"),
+            maker=UsdSum("notional", filter=Q(liquidity=Liquidity.MAKER)),
+            buy=UsdSum("notional", filter=Q(side=Side.BUY)),
             fees=DecimalSum("fee"),
             with_pnl=Count("realized_pnl"),
             pnl=DecimalSum("realized_pnl"),
         )
     )
-    price = usd_prices({(part["day"], part[column]) for part in parts for column in ("quote", "fee_asset")})
-    totals: dict[tuple[date, str], Totals] = defaultdict(Totals)
+    at_market = Preferences.of(credential.owner_id).stablecoins_at_market
+    needed = {(part["day"], part[column]) for part in parts for column in ("quote", "fee_asset")}
+    price = usd_prices(needed, at_market=at_market)
+    totals: dict[tuple[date, str], Totals] = defaultdict(lambda: Totals(is_at_market=at_market))
     for part in parts:
         _add(totals[part["day"], part["symbol"]], part, price)
     return dict(totals)
@@ -132,29 +137,43 @@ def differences(credential: ExchangeCredential) -> list[Difference]:
 
 
 def _add(totals: Totals, part: dict[str, Any], price: dict[tuple[date, str], Decimal]) -> None:
-    quote_usd = price.get((part["day"], part["quote"]))
-    if quote_usd is None:
-        totals.fills_not_priced += part["ordinary"] + part["forced"]
+    count, is_forced = part["count"], part["kind"] in FORCED
+    if is_forced:
+        totals.forced_fills += count
+        totals.forced_qty = EXACT.add(totals.forced_qty, part["sum_qty"])
     else:
-        maker, taker, buy = (_usd(part[name], quote_usd) for name in ("maker", "taker", "buy"))
-        totals.maker_usd += maker
-        totals.taker_usd += taker
-        totals.notional_usd += maker + taker
-        totals.buy_usd += buy
-        totals.sell_usd += maker + taker - buy
-        totals.forced_usd += _usd(part["forced_notional"], quote_usd)
+        totals.fills += count
+        totals.base_qty = EXACT.add(totals.base_qty, part["sum_qty"])
+    quote_usd = price.get((part["day"], part["quote"]))
+    notional = ZERO
+    if quote_usd is None:
+        totals.fills_not_priced += count
+    else:
+        notional, maker, buy = (_usd(part[name], quote_usd) for name in ("sum_notional", "maker", "buy"))
+        if is_forced:
+            totals.forced_usd += notional
+            totals.forced_maker_usd += maker
+            totals.forced_buy_usd += buy
+        else:
+            totals.notional_usd += notional
+            totals.maker_usd += maker
+            totals.taker_usd += notional - maker
+            totals.buy_usd += buy
+            totals.sell_usd += notional - buy
         if part["with_pnl"]:
             totals.realized_pnl_usd = (totals.realized_pnl_usd or ZERO) + _usd(part["pnl"], quote_usd)
-    totals.fills += part["ordinary"]
-    totals.forced_fills += part["forced"]
-    totals.base_qty = EXACT.add(totals.base_qty, part["qty"])
+    if part["kind"] != Kind.TRADE:
+        known = totals.kinds.get(part["kind"], {"fills": 0, "usd": "0"})
+        usd = plain(Decimal(known["usd"]) + notional)
+        totals.kinds[part["kind"]] = {"fills": known["fills"] + count, "usd": usd}
     fee_usd = price.get((part["day"], part["fee_asset"]))
     if fee_usd is not None:
         totals.fees_usd += _usd(part["fees"], fee_usd)
     elif part["fees"]:
-        known = Decimal(totals.fees_not_priced.get(part["fee_asset"], "0"))
-        totals.fees_not_priced_fills += part["ordinary"] + part["forced"]
-        totals.fees_not_priced[part["fee_asset"]] = plain(EXACT.add(known, part["fees"]))
+        known_fees = Decimal(totals.fees_not_priced.get(part["fee_asset"], "0"))
+        totals.fees_not_priced_fills += count
+        totals.fees_not_priced[part["fee_asset"]] = plain(EXACT.add(known_fees, part["fees"]))
+    totals.assets = sorted({*totals.assets, part["quote"], part["fee_asset"]})
 
 
 def start_of(day: date) -> datetime:
@@ -166,10 +185,20 @@ def _usd(amount: Decimal, usd: Decimal) -> Decimal:
     return to_usd_places(EXACT.multiply(amount, usd))
 
 
-def usd_prices(needed: set[tuple[date, str]]) -> dict[tuple[date, str], Decimal]:
-    """USD per unit by (day, asset); what has no price is absent."""
-    prices = {key: Decimal(1) for key in needed if key[1] in settings.DOLLARS}
+def usd_prices(needed: set[tuple[date, str]], *, at_market: bool = False) -> dict[tuple[date, str], Decimal]:
+    """USD per unit by (day, asset); what has no price is absent.
+
+    Dollar stablecoins are a dollar each, or, `at_market`, priced by day like everything else but USD itself.
+    """
+    at_par = {"USD"} if at_market else {"USD", *settings.DOLLARS}
+    prices = {key: Decimal(1) for key in needed if key[1] in at_par}
     if others := needed - set(prices):
         known = AssetPrice.objects.filter(asset__in={asset for _, asset in others}, day__in={day for day, _ in others})
         prices |= {(row.day, row.asset): row.usd for row in known if (row.day, row.asset) in others}
     return prices
+
+
+def outdated(credential: ExchangeCredential) -> QuerySet[DailyVolume]:
+    """Days computed before their owner chose otherwise, or by an older perpdash."""
+    at_market = Preferences.of(credential.owner_id).stablecoins_at_market
+    return DailyVolume.objects.filter(Q(assets=[]) | ~Q(is_at_market=at_market), credential=credential)

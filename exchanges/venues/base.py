@@ -231,6 +231,25 @@ class Identity:
     streams: tuple[str, ...] = ()  # the names of those the account has; empty is all of the venue's
 
 
+class Inclusion(StrEnum):
+    """What a venue's own figure holds, or does, that our sum of perpetual fills does not."""
+
+    SPOT = "spot"  # and whatever else is traded beside perpetuals
+    RELATED = "related"  # the volume of sub-accounts
+    WEIGHTED = "weighted"  # some markets count more, or less, than their dollars
+    APPROXIMATE = "approximate"  # the venue does not say where the window begins or ends exactly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """What the venue itself says was traded within a window: both sides, maker and taker, forced fills included."""
+
+    name: str  # the venue's own name of it
+    window: Window  # since EPOCH: as long as the account exists
+    usd: Decimal
+    includes: tuple[Inclusion, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Base of each venue's frozen dataclass of secrets. A field with repr=False is a secret.
@@ -297,6 +316,7 @@ class Venue(ABC):
     streams: ClassVar[tuple[Stream, ...]]
     key_steps: ClassVar[tuple[str, ...]]  # how a user gets what the form asks for
     memory_note: ClassVar[str]  # how far back the venue remembers, for the user
+    figures_note: ClassVar[str]  # what the venue itself publishes of an account's volume, for the user
     may_hold_powers: ClassVar[bool] = True  # False where what is added can never trade or withdraw
     in_flight: ClassVar[int] = 1  # how many windows may be fetched at once, from as many threads
     poll_every: ClassVar[timedelta] = timedelta(seconds=20)
@@ -310,6 +330,10 @@ class Venue(ABC):
     @abstractmethod
     def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
         """The fills of `stream` in `window`, page by page; reading again is harmless. Raises any VenueError."""
+
+    def fetch_figures(self, *, now: datetime) -> Sequence[Figure]:
+        """The account's volume by the venue's own count; none where it publishes none. Raises any VenueError."""
+        return ()
 
     @abstractmethod
     def parse_held(self, stream: str, row: str) -> Row:

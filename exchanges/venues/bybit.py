@@ -273,6 +273,7 @@ class Bybit(HttpVenue):
         "Bind the key to the IP address perpdash runs at: a key without one dies after 90 days.",
         "A sub-account needs a key of its own: sign in to it, and add it as a second account.",
     )
+    figures_note = "Bybit publishes no volume of an account that could be compared."
     memory_note = "Bybit keeps fills for two years, and those of demo trading for 7 days."
     in_flight = 8
 

@@ -189,6 +189,9 @@ class Hyperliquid(HttpVenue):
         "A sub-account or a vault has an address of its own: add it as a second account.",
     )
     may_hold_powers = False
+    figures_note = (
+        "Hyperliquid publishes the volume of the last 15 days, of a day, a week, a month, and of an address's life."
+    )
     memory_note = "Hyperliquid keeps the last 10,000 fills of an address (spot and outcome fills included)."
 
     def __init__(self, credentials: HyperliquidCredentials, **options: Any) -> None:

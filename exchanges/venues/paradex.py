@@ -261,6 +261,9 @@ class Paradex(HttpVenue):
         "Add a new key: choose a name and the longest expiry (a year), and copy the token, which is shown once.",
         "A sub-account needs a token of its own: switch to it first, and add it as a second account.",
     )
+    figures_note = (
+        "Paradex publishes a volume per day and one of the last 14 days, of an account with its sub-accounts."
+    )
     memory_note = "Paradex names no limit to how far back it remembers."
 
     def __init__(self, credentials: ParadexCredentials, **options: Any) -> None:

@@ -274,6 +274,7 @@ class Woox(HttpVenue):
         "A sub-account has keys of its own: make one there, and add it as a second account.",
         "Keys of WOO X Pro (wooxpro.com) are of a different exchange and do not work here.",
     )
+    figures_note = "WOO X publishes no volume of an account that could be compared."
     memory_note = "WOO X keeps fills for two years; older ones are read as long as it still offers its old list."
 
     def __init__(self, credentials: WooxCredentials, **options: Any) -> None:
