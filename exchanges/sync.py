@@ -2,21 +2,49 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
 
 from django.db import connection
+from django.db.models import Max, Min
 
 from exchanges.fields import as_units, plain, to_usd_places
 from exchanges.ledger import Ledger, settled
-from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, Retraction
-from exchanges.venues.base import FillReport, Held, Missing, Page, Retracted, Skipped, Stream, Window, subtract
+from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, Reread, Retraction
+from exchanges.venues.base import EXACT, FillReport, Held, Missing, Page, Retracted, Skipped, Stream, Window, subtract
 
 Touched = set[tuple[date, str]]  # (UTC day, symbol)
 
 GAP_RETRY = timedelta(hours=1)
 SLIDING_MARGIN = timedelta(days=2)  # a range this close to the edge of a venue's memory is read before all others
+LATE_AFTER = timedelta(minutes=1)  # between a fill and its place in the venue's list; sooner is no news
+
+
+class Cause(StrEnum):
+    """Why what was called read is not what it was."""
+
+    LATE = "late"
+    TAKEN_BACK = "taken_back"
+    CHANGED = "changed"
+    RENAMED = "renamed"
+    UNDERSTOOD = "understood"
+
+
+@dataclass(slots=True)
+class Change:
+    """By how much the fills of one day and market changed after they had been called read."""
+
+    day: date
+    symbol: str
+    cause: Cause
+    quote: str
+    why: str = ""
+    fills: int = 0
+    notional: Decimal = Decimal(0)  # quote units
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +54,7 @@ class Step:
     stream: Stream
     window: Window
     is_older: bool
+    is_again: bool = False  # somebody wants it read once more
 
 
 @dataclass(slots=True)
@@ -39,6 +68,7 @@ class Stored:
     held: int = 0
     retracted: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    changes: list[Change] = field(default_factory=list)
 
 
 def next_step(
@@ -46,7 +76,8 @@ def next_step(
 ) -> Step | None:
     """What the ledger lacks of the window, most urgent first: what is new, what is about to slide out, the newest.
 
-    None when there is nothing (more) to read. A step that is under way or settled is not handed out again.
+    Then what is wanted once more. None when there is nothing (more) to read. A step that is under way or settled is
+    not handed out again.
     """
     overlap = credential.venue_type.overlap  # rows appear late: what borders on something read is read a bit earlier
     older: list[tuple[bool, Window, Stream]] = []
@@ -77,20 +108,62 @@ def next_step(
                 part = Window(part.since, min(part.until, part.since + stream.longest_window))
             older.append((slides, part, stream))
     if not older:
-        return None
+        return _step_again(credential, window, now=now, under_way=under_way)
     _, part, stream = max(older, key=lambda item: (item[0], item[1].until))
     return Step(stream, _cut(stream, part), is_older=True)
 
 
-def steps_again(credential: ExchangeCredential, window: Window, *, now: datetime) -> Iterator[Step]:
-    """Every part of the window, newest first, whether it was read before or not."""
+def _step_again(
+    credential: ExchangeCredential, window: Window, *, now: datetime, under_way: Sequence[Step]
+) -> Step | None:
+    """The newest part of the window that is wanted once more."""
+    if not credential.is_backfilling:
+        return None
+    wanted: list[tuple[Window, Stream]] = []
+    streams = {stream.name: stream for stream in credential.streams}
+    for row in credential.rereads.exclude(retry_at__gt=now):
+        if not (stream := streams.get(row.stream)):
+            continue
+        part = Window(max(row.from_at, window.since), min(row.until_at, window.until))
+        if stream.forgets_by_count:
+            part = Window(part.since, max(now, part.until)) if part else part
+        taken = [step.window for step in under_way if step.stream == stream]
+        wanted += [(left, stream) for left in (subtract(part, taken) if part else [])]
+    if not wanted:
+        return None
+    part, stream = max(wanted, key=lambda item: item[0].until)
+    return Step(stream, _cut(stream, part), is_older=True, is_again=True)
+
+
+def ask_again(credential: ExchangeCredential, window: Window, *, now: datetime) -> None:
+    """All of the window is read once more, in every list, as far as the venue still has it; what is stored stays."""
     for stream in credential.streams:
         since = max(window.since, now - stream.memory) if stream.memory else window.since
-        left = Window(since, now if stream.forgets_by_count else window.until)
-        while left:
-            piece = _cut(stream, left)
-            yield Step(stream, piece, is_older=True)
-            left = Window(left.since, piece.since)
+        known = [Window(row.from_at, row.until_at) for row in credential.rereads.filter(stream=stream.name)]
+        credential.rereads.filter(stream=stream.name, from_at__lt=window.until, until_at__gt=since).update(
+            retry_at=None
+        )
+        Reread.objects.bulk_create(
+            Reread(credential=credential, stream=stream.name, from_at=left.since, until_at=left.until, asked_at=now)
+            for left in subtract(Window(since, window.until), known)
+        )
+
+
+def note_reread(credential: ExchangeCredential, stream: Stream, window: Window) -> None:
+    """This was just read, so it need not be read once more."""
+    for row in credential.rereads.filter(stream=stream.name, from_at__lt=window.until, until_at__gt=window.since):
+        row.delete()
+        for left in subtract(Window(row.from_at, row.until_at), [window]):
+            row.pk, row.from_at, row.until_at = None, left.since, left.until
+            row.save(force_insert=True)
+
+
+def postpone_reread(credential: ExchangeCredential, step: Step, *, now: datetime) -> None:
+    """What of the step could not be read this time is tried again later."""
+    window = step.window
+    credential.rereads.filter(stream=step.stream.name, from_at__lt=window.until, until_at__gt=window.since).update(
+        retry_at=now + GAP_RETRY
+    )
 
 
 def _cut(stream: Stream, window: Window) -> Window:
@@ -128,10 +201,13 @@ def distrust_the_future(credential: ExchangeCredential, *, now: datetime) -> Non
             ledger.forget_after(now - timedelta(days=1))
 
 
-def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: datetime) -> Stored:
+def store(
+    credential: ExchangeCredential, stream: Stream, page: Page, *, now: datetime, late: Cause = Cause.LATE
+) -> Stored:
     """Puts a page's rows and what it says of the ledger into the database, inside the caller's transaction.
 
-    Rows that are there already stay as they are, so any page may be stored any number of times.
+    Any page may be stored any number of times. What it changes of a time that had been called read is told in
+    `changes`; a fill that is new there is `late`.
     """
     stored = Stored(rows=len(page.rows))
     for row in page.rows:
@@ -150,7 +226,12 @@ def store(credential: ExchangeCredential, stream: Stream, page: Page, *, now: da
                 stored.skipped[kind] += 1
             case Held():
                 stored.held += hold(credential, stream.name, row, now=now)
-    new = insert_fills(credential, reports)
+    new, other = insert_fills(credential, reports)
+    stored.changes += _late(credential, stream, [reports[fill_id] for fill_id in new], late)
+    for report in other:
+        _follow(credential, report, stored)
+    if renamed := {change.symbol for change in stored.changes if change.cause == Cause.RENAMED and change.fills < 0}:
+        _look_for_more(credential, renamed, now)
     stored.new = len(new)
     stored.seen = stored.rows - stored.new - stored.held - stored.skipped.total()
     stored.touched |= {(reports[fill_id].executed_at.date(), reports[fill_id].symbol) for fill_id in new}
@@ -179,8 +260,83 @@ def retract(credential: ExchangeCredential, row: Retracted, stored: Stored, *, n
         ignore_conflicts=True,
     )
     there = Fill.objects.filter(credential=credential, fill_id__in=row.fill_ids)
-    stored.touched |= set(there.values_list("day", "symbol"))
+    for fill in there:
+        stored.touched.add((fill.day, fill.symbol))
+        stored.changes.append(
+            Change(
+                fill.day, fill.symbol, Cause.TAKEN_BACK, fill.quote, f"{_words(fill)}: {row.why}", -1, -fill.notional
+            )
+        )
     stored.retracted += there.delete()[0]
+
+
+def _late(credential: ExchangeCredential, stream: Stream, new: Sequence[FillReport], cause: Cause) -> Iterable[Change]:
+    """New fills of a time that had been called read, by day and market."""
+    if not new:
+        return []
+    first, last = min(fill.executed_at for fill in new), max(fill.executed_at for fill in new)
+    known = credential.coverage.filter(
+        stream=stream.name, state=Coverage.State.COVERED, from_at__lte=last, until_at__gt=first
+    )
+    claimed = [Window(row.from_at, row.until_at - LATE_AFTER) for row in known]
+    found: dict[tuple[date, str, str], Change] = {}
+    for fill in new if claimed else ():
+        if any(window.since <= fill.executed_at < window.until for window in claimed):
+            day = fill.executed_at.date()
+            change = found.setdefault((day, fill.symbol, fill.quote), Change(day, fill.symbol, cause, fill.quote))
+            change.fills += 1
+            change.notional = EXACT.add(change.notional, to_usd_places(fill.notional))
+            change.why = (
+                f"{_words(fill)}: {LATE_WORDS[cause]}"
+                if change.fills == 1
+                else f"{change.fills} fills: {LATE_WORDS[cause]}"
+            )
+    return found.values()
+
+
+LATE_WORDS = {
+    Cause.LATE: "not in the venue's list when that time was first read.",
+    Cause.UNDERSTOOD: "held before, because perpdash did not understand it; now it does.",
+}
+
+
+def _follow(credential: ExchangeCredential, report: FillReport, stored: Stored) -> None:
+    """The venue now says something else of a fill that is here: what it says last counts."""
+    fill = Fill.objects.get(credential=credential, fill_id=report.fill_id)
+    old_day, old_symbol, old_notional, old_quote = fill.day, fill.symbol, fill.notional, fill.quote
+    said = []
+    for name in FACTS:
+        before, after = getattr(fill, name), getattr(report, name)
+        after = to_usd_places(after) if name == "notional" else after
+        if before != after:
+            said.append(f"{name} {_text(before)} is now {_text(after)}")
+            setattr(fill, name, after)
+    fill.day = report.executed_at.date()
+    fill.save(update_fields=[*FACTS, "day"])
+    stored.touched |= {(old_day, old_symbol), (fill.day, fill.symbol)}
+    why = f"{_words(fill)}: {', '.join(said)}."[:300]
+    if (old_day, old_symbol, old_quote) == (fill.day, fill.symbol, fill.quote):
+        difference = EXACT.subtract(fill.notional, old_notional)
+        stored.changes.append(Change(fill.day, fill.symbol, Cause.CHANGED, fill.quote, why, 0, difference))
+        return
+    cause = Cause.RENAMED if old_symbol != fill.symbol else Cause.CHANGED
+    stored.changes.append(Change(old_day, old_symbol, cause, old_quote, why, -1, -old_notional))
+    stored.changes.append(Change(fill.day, fill.symbol, cause, fill.quote, why, 1, fill.notional))
+
+
+def _look_for_more(credential: ExchangeCredential, symbols: set[str], now: datetime) -> None:
+    """A market has another name now: what else is here under the old one is asked for again."""
+    left = credential.fills.filter(symbol__in=symbols).aggregate(first=Min("executed_at"), last=Max("executed_at"))
+    if left["first"]:
+        ask_again(credential, Window(left["first"], left["last"] + timedelta(milliseconds=1)), now=now)
+
+
+def _words(fill: Fill | FillReport) -> str:
+    return f"{fill.side} {plain(fill.qty)} {fill.symbol} at {plain(fill.price)}, {fill.executed_at:%H:%M:%S} UTC"
+
+
+def _text(value: Any) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
 
 
 def hold(credential: ExchangeCredential, stream: str, row: Held, *, now: datetime) -> int:
@@ -201,25 +357,31 @@ COLUMNS = (
 )  # fmt: skip
 
 
+# What a venue may say differently later. The kind is not among them: two lists may tell the same fill's differently.
+FACTS = ("executed_at", "symbol", "base", "quote", "side", "price", "qty", "notional", "fee", "fee_asset")
 TABLE, NAMES = Fill._meta.db_table, ", ".join(COLUMNS)
 ONCE = "ON CONFLICT (credential_id, fill_id) DO NOTHING"
 
 
-def insert_fills(credential: ExchangeCredential, reports: Mapping[str, FillReport]) -> set[str]:
-    """Adds the fills that are not there yet and returns their ids.
+def insert_fills(
+    credential: ExchangeCredential, reports: Mapping[str, FillReport]
+) -> tuple[set[str], list[FillReport]]:
+    """Adds the fills that are not there yet. Returns their ids, and the reports that say otherwise of one that is.
 
     By the drivers' bulk paths: Django's is five times slower.
     """
     if not reports:
-        return set()
+        return set(), []
     insert = _insert_postgresql if connection.vendor == "postgresql" else _insert_sqlite
-    return insert(credential, reports)
+    new, other = insert(credential, reports)
+    return new, [reports[fill_id] for fill_id in other]
 
 
-def _insert_postgresql(credential: ExchangeCredential, reports: Mapping[str, FillReport]) -> set[str]:
+def _insert_postgresql(credential: ExchangeCredential, reports: Mapping[str, FillReport]) -> tuple[set[str], list[str]]:
     # Asking first which are there would leave the choice of index to statistics, which know nothing of a table that
     # is just being filled.
     like_fills = f"ON COMMIT DELETE ROWS AS SELECT {NAMES} FROM {TABLE} LIMIT 0"
+    other: list[str] = []
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS incoming_fill {like_fills}")
         with cursor.copy(f"COPY incoming_fill ({NAMES}) FROM STDIN") as copy:
@@ -227,24 +389,44 @@ def _insert_postgresql(credential: ExchangeCredential, reports: Mapping[str, Fil
                 copy.write_row(_row(credential.pk, report))
         cursor.execute(f"INSERT INTO {TABLE} ({NAMES}) SELECT {NAMES} FROM incoming_fill {ONCE} RETURNING fill_id")
         new = {fill_id for (fill_id,) in cursor.fetchall()}
+        for start in range(0, len(seen := [fill_id for fill_id in reports if fill_id not in new]), 500):
+            ids = seen[start : start + 500]
+            facts = ", ".join(FACTS)
+            cursor.execute(
+                f"SELECT fill_id FROM (SELECT fill_id, {facts} FROM incoming_fill WHERE fill_id = ANY(%s) EXCEPT "
+                f"SELECT fill_id, {facts} FROM {TABLE} WHERE credential_id = %s AND fill_id = ANY(%s)) AS differing",
+                [ids, credential.pk, ids],
+            )
+            other += [fill_id for (fill_id,) in cursor.fetchall()]
         cursor.execute("DELETE FROM incoming_fill")
-    return new
+    return new, other
 
 
-def _insert_sqlite(credential: ExchangeCredential, reports: Mapping[str, FillReport]) -> set[str]:
-    ids = list(reports)
+def _insert_sqlite(credential: ExchangeCredential, reports: Mapping[str, FillReport]) -> tuple[set[str], list[str]]:
+    rows = {fill_id: _row(credential.pk, report) for fill_id, report in reports.items()}
+    ids = list(rows)
     known: set[str] = set()
-    for start in range(0, len(ids), 500):
-        there = Fill.objects.filter(credential=credential, fill_id__in=ids[start : start + 500])
-        known.update(there.values_list("fill_id", flat=True))
-    new = reports.keys() - known
-    places = ", ".join(["%s"] * len(COLUMNS))
+    other: list[str] = []
+    facts = ", ".join(f"CAST({name} AS TEXT)" for name in FACTS)  # as stored: the driver would make dates of them
+    at = [COLUMNS.index(name) for name in FACTS]
     with connection.cursor() as cursor:
+        for start in range(0, len(ids), 500):
+            asked = ids[start : start + 500]
+            places = ", ".join(["%s"] * len(asked))
+            cursor.execute(
+                f"SELECT fill_id, {facts} FROM {TABLE} WHERE credential_id = %s AND fill_id IN ({places})",
+                [credential.pk, *asked],
+            )
+            for fill_id, *there in cursor.fetchall():
+                known.add(fill_id)
+                if there != [str(rows[fill_id][index]) for index in at]:
+                    other.append(fill_id)
+        places = ", ".join(["%s"] * len(COLUMNS))
+        new = rows.keys() - known
         cursor.executemany(
-            f"INSERT INTO {TABLE} ({NAMES}) VALUES ({places}) {ONCE}",
-            [_row(credential.pk, report) for fill_id, report in reports.items() if fill_id in new],
+            f"INSERT INTO {TABLE} ({NAMES}) VALUES ({places}) {ONCE}", [rows[fill_id] for fill_id in new]
         )
-    return new
+    return new, other
 
 
 def _row(credential_id: int, report: FillReport) -> tuple[int | str | None, ...]:

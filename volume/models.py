@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
+from exchanges import sync
 from exchanges.fields import ExactDecimalField, UsdField
 from exchanges.models import ExchangeCredential
 
@@ -98,11 +99,11 @@ class Amendment(models.Model):
     """A day and market that changed after it had been called read, by how much, and why."""
 
     class Cause(models.TextChoices):
-        LATE = "late", "Came late"
-        TAKEN_BACK = "taken_back", "Taken back by the venue"
-        CHANGED = "changed", "Changed by the venue"
-        RENAMED = "renamed", "Market renamed"
-        UNDERSTOOD = "understood", "Held before, understood now"
+        LATE = sync.Cause.LATE, "Came late"
+        TAKEN_BACK = sync.Cause.TAKEN_BACK, "Taken back by the venue"
+        CHANGED = sync.Cause.CHANGED, "Changed by the venue"
+        RENAMED = sync.Cause.RENAMED, "Market renamed"
+        UNDERSTOOD = sync.Cause.UNDERSTOOD, "Held before, understood now"
 
     credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="amendments", db_index=False)
     seen_at = models.DateTimeField()

@@ -22,6 +22,7 @@ from exchanges.models import Coverage, ExchangeCredential, SyncRun
 from exchanges.venues.base import (
     BudgetSpent,
     CredentialsRejected,
+    FillReport,
     Held,
     Page,
     PayloadError,
@@ -31,13 +32,18 @@ from exchanges.venues.base import (
     Window,
     subtract,
 )
-from volume import live
+from volume import amendments, live
 from volume.rollup import rebuild_days
 
 logger = logging.getLogger("perpdash.refresh")
 VERIFY_EVERY = timedelta(days=1)
+LOOK_BACK = timedelta(days=3)
+NEW, OLDER, AGAIN = "what is new", "what was missing", "what was wanted once more"
 PUSH_EVERY = 1.0  # seconds; a page of fills is stored far more often during a backfill
-COUNTS = ["rows", "new", "seen", "held", "retracted", "skipped", "requests", "retries", "waited_seconds"]
+COUNTS = [
+    "rows", "new", "seen", "held", "retracted", "amended", "skipped", "requests", "retries", "waited_seconds", "waits",
+    "asked", "settled_seconds", "reached_at",
+]  # fmt: skip
 Outcome = SyncRun.Outcome
 BROKEN_OFF = "The worker was ended in the middle. What was read is kept; the rest is read by the runs after it."
 STOPPED = "Stopped. What was read is kept; the rest can be read later."
@@ -59,7 +65,7 @@ class Wanted:
     trigger: SyncRun.Trigger = SyncRun.Trigger.SCHEDULE
     since: datetime | None = None  # how far back; None is the credential's own history_from
     until: datetime | None = None  # None is now
-    again: bool = False  # read also what is covered
+    again: bool = False  # read once more what is covered too
     gaps_too: bool = False  # try gaps before their time
     patience: float = BRIEF
     seconds: float | None = None  # after so long, leave the rest for the next refresh; None is to the end
@@ -119,18 +125,21 @@ def _read(
     now = clock()
     credential.due_at = now + credential.venue_type.poll_every
     reader = get_ident()
+    reading: list[sync.Step] = []  # what is being fetched right now
 
     def hold_on(seconds: float) -> None:
         # A long wait must not lose the lease. Where other threads fetch, this one keeps it while it waits for them.
         if seconds >= 1 and get_ident() == reader:
-            credential.keep(now=clock() + timedelta(seconds=seconds))
+            is_backfill = bool(reading) and all(step.is_older for step in reading)
+            if not credential.keep(now=clock() + timedelta(seconds=seconds), backfilling=is_backfill):
+                raise _Stopped
 
     try:
         with connect(credential, patience=wanted.patience, before_sleep=hold_on) as venue:
             try:
                 if credential.verified_at is None or now - credential.verified_at > VERIFY_EVERY:
                     _examine(credential, venue, clock())
-                _read_steps(credential, venue, run, wanted, clock, on_page)
+                _read_steps(credential, venue, run, wanted, clock, on_page, reading)
             finally:
                 _count_traffic(run, venue.traffic)
     except BudgetSpent as fault:
@@ -150,7 +159,12 @@ def _read(
 
 
 def _examine(credential: ExchangeCredential, venue: Venue, now: datetime) -> None:
-    """What is not understood of a key that was once accepted must not stop the reading: tomorrow again."""
+    """Once a day: the key, and a second look at the last days, for what came late.
+
+    What is not understood of a key that was once accepted must not stop the reading: tomorrow again.
+    """
+    if credential.verified_at:  # not for the first time: then all is read anyway
+        sync.ask_again(credential, Window(max(now - LOOK_BACK, credential.history_from), now), now=now)
     try:
         identity = doctor.judged(credential, venue.identify())
         doctor.refuse_twin(credential, identity)
@@ -170,42 +184,53 @@ def _read_steps(
     wanted: Wanted,
     clock: Callable[[], datetime],
     on_page: Callable[[SyncRun, Page], None],
+    reading: list[sync.Step],
 ) -> None:
     deadline = clock() + timedelta(seconds=wanted.seconds) if wanted.seconds is not None else None
     pushed = 0.0
     asked_from = run.until
     next_step = _steps(credential, wanted, run)
+    is_rereading = credential.rereads.exists()
 
     def next_in_time(under_way: Sequence[sync.Step]) -> sync.Step | None:
         if deadline and asked_from < run.until and clock() >= deadline:
             credential.due_at = clock()  # most likely there is more
             return None
-        return next_step(under_way)
+        step = next_step(under_way)
+        reading[:] = [*under_way, *([step] if step else [])]
+        return step
 
     def keep() -> None:
-        if not credential.keep(now=clock()):
+        if not credential.keep(now=clock(), backfilling=all(step.is_older for step in reading)):
             raise _Stopped
 
     claimed: dict[sync.Step, list[Window]] = defaultdict(list)
     with closing(fetched(venue, next_in_time, while_waiting=keep)) as pages:
         for step, page in pages:
             asked_from = min(asked_from, step.window.since)
+            _note_asked(run, step)
             if page is None and not subtract(step.window, claimed.pop(step, ())):
                 continue  # nothing was left unsaid
             if isinstance(page, PayloadError) and not step.is_older:
                 raise page  # what is new can't be read: the account says so, and takes longer breaths
             with transaction.atomic():
                 # Also the fence: a worker that lost its lease must not write beside its successor.
-                if not credential.keep(now=clock(), backfilling=step.is_older and not wanted.again):
+                if not credential.keep(now=clock(), backfilling=step.is_older):
                     raise _Stopped
                 if not isinstance(page, Page):
                     sync.settle(credential, step, now=clock(), why=str(page or ""))
+                    if step.is_again:
+                        sync.postpone_reread(credential, step, now=clock())
                     continue
                 stored = sync.store(credential, step.stream, page, now=clock())
                 rebuild_days(credential, stored.touched)
+                run.amended += amendments.note(credential, stored.changes, now=clock())
                 _count(run, stored, venue.traffic)
-                if page.covered:
-                    claimed[step].append(page.covered)
+                _note_progress(run, step, page)
+                for read in filter(None, (page.covered, page.out_of_reach and page.out_of_reach.window)):
+                    claimed[step].append(read)
+                    if is_rereading or step.is_again:
+                        sync.note_reread(credential, step.stream, read)
                 if monotonic() - pushed >= PUSH_EVERY:
                     pushed = monotonic()
                     run.save(update_fields=COUNTS)
@@ -221,13 +246,33 @@ def _steps(
 ) -> Callable[[Sequence[sync.Step]], sync.Step | None]:
     """What hands out one step after the other, given those under way."""
     window = Window(run.since, run.until)
-    if wanted.again:
-        again = sync.steps_again(credential, window, now=run.started_at)
-        return lambda under_way: next(again, None)
     sync.distrust_the_future(credential, now=run.started_at)
     if wanted.gaps_too:
         sync.make_gaps_due(credential, now=run.started_at)
+    if wanted.again:
+        sync.ask_again(credential, window, now=run.started_at)
     return lambda under_way: sync.next_step(credential, window, now=run.started_at, under_way=under_way)
+
+
+def _note_asked(run: SyncRun, step: sync.Step) -> None:
+    """In words and in the order of importance, each once."""
+    words = AGAIN if step.is_again else OLDER if step.is_older else NEW
+    if words not in run.asked:
+        run.asked = ", ".join(item for item in (NEW, OLDER, AGAIN) if item in run.asked or item == words)
+
+
+def _note_progress(run: SyncRun, step: sync.Step, page: Page) -> None:
+    """How much of the past is settled now, and where the reading is."""
+    if not step.is_older:
+        return
+    if page.covered:
+        run.reached_at = page.covered.until if step.stream.forgets_by_count else page.covered.since
+    else:
+        moments = [row.executed_at for row in page.rows if isinstance(row, FillReport)]
+        run.reached_at = max(moments, default=run.reached_at)
+    if not step.is_again:
+        settled = [page.covered, page.out_of_reach and page.out_of_reach.window]
+        run.settled_seconds += sum((window.until - window.since).total_seconds() for window in settled if window)
 
 
 def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
@@ -243,6 +288,7 @@ def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
 
 def _count_traffic(run: SyncRun, traffic: Traffic) -> None:
     run.requests, run.retries, run.waited_seconds = traffic.requests, traffic.retries, traffic.waited_seconds
+    run.waits = {why: round(seconds, 3) for why, seconds in traffic.waits.items()}
 
 
 def fresh_at(credential: ExchangeCredential) -> datetime | None:
@@ -298,8 +344,9 @@ def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]
             stream = next(stream for stream in venue.streams if stream.name == row.stream)
             with transaction.atomic():
                 credential.lock()
-                stored = sync.store(credential, stream, Page(rows=[outcome]), now=now)
+                stored = sync.store(credential, stream, Page(rows=[outcome]), now=now, late=sync.Cause.UNDERSTOOD)
                 rebuild_days(credential, stored.touched)
+                amendments.note(credential, stored.changes, now=now)
                 row.delete()
             understood += 1
     live.push(credential.owner_id)

@@ -304,6 +304,7 @@ class Traffic:
     requests: int = 0
     retries: int = 0
     waited_seconds: float = 0.0
+    waits: dict[str, float] = field(default_factory=dict)  # {why: seconds}
 
 
 class Venue(ABC):

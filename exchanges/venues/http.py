@@ -218,12 +218,20 @@ class Door:
         auth: httpx.Auth | None = None,
         rows_cost: Callable[[T], int] | None = None,
     ) -> T:
+        trouble = ""
+
+        def note_trouble(state: RetryCallState) -> None:
+            nonlocal trouble
+            trouble = str(state.outcome.exception()) if state.outcome else ""
+            with self._counting:
+                self.traffic.retries += 1
+
         attempts = Retrying(
             stop=self._is_enough,
             retry=retry_if_exception_type(TryAgain),
             wait=self._pause_after,
-            sleep=self._wait,
-            before_sleep=self._count_retry,
+            sleep=lambda seconds: self._wait(seconds, f"{self.name} {trouble}"),
+            before_sleep=note_trouble,
             reraise=True,
         )
         try:
@@ -234,7 +242,7 @@ class Door:
             raise VenueUnavailable(f"{self.name} {fault}.", retry_in=fault.pause) from None
         if rows_cost and (extra := rows_cost(decoded)):
             while not self._budget.spend(tolls[0].limit, tolls[0].scope, extra):
-                self._wait(0.05)
+                self._wait(0.05, self._limit_words)
         return decoded
 
     def _once(
@@ -277,7 +285,8 @@ class Door:
         while True:
             waits = [self._budget.seconds_until(toll.limit, toll.scope, toll.entry + toll.rows) for toll in tolls]
             if wait := max(waits):
-                self._wait(wait)
+                was_told = any(self._budget.pause_left(toll.scope) for toll in tolls)
+                self._wait(wait, f"{self.name} said so" if was_told else self._limit_words)
             elif all(self._budget.spend(toll.limit, toll.scope, toll.entry) for toll in tolls):
                 for toll in tolls:
                     self._keep_pace(toll)
@@ -322,16 +331,17 @@ class Door:
     def _is_enough(self, state: RetryCallState) -> bool:
         return state.attempt_number >= ATTEMPTS or state.upcoming_sleep > self.patience
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float, why: str) -> None:
         if seconds > self.patience:
             raise BudgetSpent(f"{self.name} lets us ask again in {ceil(seconds)} s.", retry_in=seconds)
         with self._counting:
             self.traffic.waited_seconds += seconds
+            self.traffic.waits[why] = self.traffic.waits.get(why, 0.0) + seconds
         self._sleep(seconds)
 
-    def _count_retry(self, _: RetryCallState) -> None:
-        with self._counting:
-            self.traffic.retries += 1
+    @property
+    def _limit_words(self) -> str:
+        return f"{self.name}'s rate limit"
 
 
 class HttpVenue(Venue):

@@ -102,11 +102,63 @@ def test_with_the_backfill_stopped_only_what_is_new_is_read(account: ExchangeCre
     assert read_all(account, account.history_from, NOW + 2 * DAY) == [Window(NOW + DAY - OVERLAP, NOW + 2 * DAY)]
 
 
+def steps_again(account: ExchangeCredential, since: datetime, now: datetime) -> list[sync.Step]:
+    """The steps that are handed out of what is wanted once more, each done as if it had been read."""
+    steps = []
+    while step := sync.next_step(account, Window(since, now), now=now):
+        assert step.is_again
+        steps.append(step)
+        sync.note_reread(account, step.stream, step.window)
+        assert len(steps) < 1000
+    return steps
+
+
 def test_reading_again_keeps_to_the_memory_and_leaves_nothing_out(account: ExchangeCredential) -> None:
-    steps = list(sync.steps_again(account, Window(NOW - YEARS - DAY, NOW), now=NOW))
+    since = NOW - YEARS - DAY
+    Ledger(account, "fills").cover(Window(since, NOW))
+    sync.ask_again(account, Window(since, NOW), now=NOW)
+    steps = steps_again(account, since, NOW)
     assert steps[0].window.until == NOW
     assert steps[-1].window.since == NOW - YEARS
     assert all(later.window.until == earlier.window.since for earlier, later in pairwise(steps))
+    assert not account.rereads.exists()
+
+
+def test_what_is_wanted_once_more_waits_for_what_is_missing_and_takes_nothing_from_the_ledger(
+    account: ExchangeCredential,
+) -> None:
+    Ledger(account, "fills").cover(Window(account.history_from + DAY, NOW))
+    sync.ask_again(account, Window(NOW - 20 * DAY, NOW - 10 * DAY), now=NOW)
+    first = sync.next_step(account, Window(account.history_from, NOW), now=NOW)
+    assert first
+    assert not first.is_again
+    Ledger(account, "fills").cover(first.window)
+    assert [step.window for step in steps_again(account, account.history_from, NOW)] == [
+        Window(NOW - 17 * DAY, NOW - 10 * DAY),
+        Window(NOW - 20 * DAY, NOW - 17 * DAY),
+    ]
+    assert covered(account) == [Window(account.history_from, NOW)]
+
+
+def test_what_is_wanted_twice_is_read_once_and_what_failed_is_tried_an_hour_later(account: ExchangeCredential) -> None:
+    Ledger(account, "fills").cover(Window(account.history_from, NOW))
+    sync.ask_again(account, Window(NOW - 4 * DAY, NOW - DAY), now=NOW)
+    sync.ask_again(account, Window(NOW - 5 * DAY, NOW - 2 * DAY), now=NOW)
+    asked = [Window(row.from_at, row.until_at) for row in account.rereads.all()]
+    assert asked == [Window(NOW - 5 * DAY, NOW - 4 * DAY), Window(NOW - 4 * DAY, NOW - DAY)]
+    step = sync.next_step(account, Window(account.history_from, NOW), now=NOW)
+    assert step
+    sync.postpone_reread(account, step, now=NOW)
+    following = sync.next_step(account, Window(account.history_from, NOW), now=NOW)
+    assert following
+    assert following.window == Window(NOW - 5 * DAY, NOW - 4 * DAY)
+    account.is_backfilling = False
+    assert sync.next_step(account, Window(account.history_from, NOW), now=NOW) is None
+    account.is_backfilling = True
+    later = NOW + sync.GAP_RETRY
+    again = sync.next_step(account, Window(account.history_from, NOW), now=later)
+    assert again
+    assert again.window == step.window
 
 
 def test_what_a_fetch_left_unsaid_becomes_a_gap(account: ExchangeCredential) -> None:
@@ -193,8 +245,8 @@ def test_the_lists_the_venue_named_are_read_or_else_all(
     while step := sync.next_step(paradex, Window(paradex.history_from, NOW), now=NOW, under_way=steps):
         steps.append(step)
     assert sorted({step.stream.name for step in steps}) == sorted(read)
-    again = sync.steps_again(paradex, Window(paradex.history_from, NOW), now=NOW)
-    assert {step.stream.name for step in again} == set(read)
+    sync.ask_again(paradex, Window(paradex.history_from, NOW), now=NOW)
+    assert set(paradex.rereads.values_list("stream", flat=True)) == set(read)
 
 
 # --- Fills taken back ------------------------------------------------------------------------------------------------
@@ -297,3 +349,56 @@ def test_taking_a_fill_back_says_nothing_of_what_was_read(paradex: ExchangeCrede
     assert [(row.stream, row.from_at, row.until_at) for row in paradex.coverage.all()] == [
         ("trade busts", window.since, window.until)
     ]
+
+
+# --- What changes after it had been called read ----------------------------------------------------------------------
+
+
+def changes(stored: sync.Stored) -> list[tuple[Any, ...]]:
+    return [(change.day, change.symbol, str(change.cause), change.fills, change.notional) for change in stored.changes]
+
+
+def test_a_fill_that_is_new_in_a_time_called_read_is_late_and_one_of_a_moment_ago_is_not(
+    paradex: ExchangeCredential,
+) -> None:
+    day = (NOW - DAY).date()
+    just_now = fill("FILL:1", executed_at=NOW - timedelta(seconds=20))
+    assert changes(put(paradex, fill(), covered=Window(NOW - 2 * DAY, NOW))) == []
+    assert changes(put(paradex, just_now, covered=Window(NOW - 2 * DAY, NOW))) == []
+    late = put(paradex, fill(), fill("FILL:8"), fill("FILL:9"), covered=Window(NOW - 2 * DAY, NOW))
+    assert changes(late) == [(day, "BTC-USD-PERP", "late", 2, Decimal(200_000))]
+    assert late.changes[0].why == "2 fills: not in the venue's list when that time was first read."
+    assert changes(put(paradex, fill("FILL:8"), covered=Window(NOW - 2 * DAY, NOW))) == []
+
+
+def test_what_the_venue_says_last_of_a_fill_counts(paradex: ExchangeCredential) -> None:
+    put(paradex, fill())
+    stored = put(paradex, fill(price=Decimal("49999.50"), notional=Decimal(99_999), fee=Decimal("44.5")))
+    assert changes(stored) == [(*SYMBOL_DAY, "changed", 0, Decimal(-1))]
+    assert stored.touched == {SYMBOL_DAY}
+    kept = paradex.fills.get()
+    assert (kept.price, kept.notional, kept.fee) == (Decimal("49999.5"), Decimal(99_999), Decimal("44.5"))
+    assert "price 50000 is now 49999.5, notional 100000 is now 99999, fee 45 is now 44.5" in stored.changes[0].why
+    again = put(paradex, fill(price=Decimal("49999.5"), notional=Decimal("99999.0"), fee=Decimal("44.50")))
+    assert (changes(again), again.seen) == ([], 1)
+
+
+def test_a_renamed_market_moves_its_fills_and_the_rest_is_looked_for(paradex: ExchangeCredential) -> None:
+    old = fill("FILL:8", executed_at=NOW - 3 * DAY)
+    put(paradex, fill(), old)
+    stored = put(paradex, fill(symbol="XBT-USD-PERP", base="XBT"))
+    day = (NOW - DAY).date()
+    assert changes(stored) == [
+        (day, "BTC-USD-PERP", "renamed", -1, Decimal(-100_000)),
+        (day, "XBT-USD-PERP", "renamed", 1, Decimal(100_000)),
+    ]
+    assert stored.touched == {(day, "BTC-USD-PERP"), (day, "XBT-USD-PERP")}
+    assert {row.from_at for row in paradex.rereads.all()} == {old.executed_at}
+
+
+def test_the_kind_of_a_fill_stays_what_it_was_when_another_list_tells_it_differently(
+    paradex: ExchangeCredential,
+) -> None:
+    put(paradex, fill())
+    assert changes(put(paradex, fill(kind=Kind.TWAP))) == []
+    assert paradex.fills.get().kind == Kind.TRADE
