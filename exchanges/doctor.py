@@ -127,11 +127,13 @@ def note_bug(credential: ExchangeCredential, fault: Exception, *, now: datetime)
 
 
 def in_words(span: timedelta) -> str:
-    """ "30 seconds", "2 minutes", "15 minutes"."""
+    """ "30 seconds", "2 minutes", "15 minutes", "3 hours"."""
     seconds = round(span.total_seconds())
     if seconds < 60:
         return "1 second" if seconds == 1 else f"{seconds} seconds"
     minutes = round(seconds / 60)
+    if minutes >= 120:
+        return f"{round(minutes / 60)} hours"
     return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 

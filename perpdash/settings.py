@@ -5,6 +5,7 @@ from pathlib import Path
 import django_stubs_ext
 import environ
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 
 from perpdash.keys import kept_keys
 
@@ -153,6 +154,10 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": DISPATCH_SECONDS},
     },
     "forget old runs": {"task": "volume.tasks.forget_old_runs", "schedule": 3600, "options": {"expires": 3600}},
+    "prove what the night did not": {"task": "volume.tasks.prove_due", "schedule": 600, "options": {"expires": 600}},
+    "fetch prices": {"task": "volume.tasks.fetch_prices", "schedule": 3600, "options": {"expires": 3600}},
+    "fetch venues' figures": {"task": "volume.tasks.fetch_figures", "schedule": 600, "options": {"expires": 600}},
+    "bring days up to date": {"task": "volume.tasks.bring_up_to_date", "schedule": 300, "options": {"expires": 300}},
 }
 LEASE_SECONDS = env.int("LEASE_SECONDS", default=90)  # a killed worker's account is free again after this long
 
@@ -183,6 +188,22 @@ VENUE_BUDGET_SHARE = env.float("VENUE_BUDGET_SHARE", default=1.0)  # lower it wh
 DOLLARS = env.list("DOLLARS", default=[]) or [
     "USD", "USDC", "USDT", "USDT0", "USDH", "USDE", "USDB", "FDUSD", "DAI", "PYUSD", "TUSD", "USDP", "USDL",
 ]  # fmt: skip
+COINGECKO_API_URL = env.str("COINGECKO_API_URL", default="")  # an origin; empty is that of the plan
+COINGECKO_API_KEY = env.str("COINGECKO_API_KEY", default="").strip()  # works without, slowly
+COINGECKO_PLAN = env.str("COINGECKO_PLAN", default="") or "demo"  # what the key was bought for: demo or pro
+if COINGECKO_PLAN not in ("demo", "pro"):
+    raise ImproperlyConfigured("COINGECKO_PLAN is demo or pro.")
+# What CoinGecko calls an asset. One that is not here is taken where just one coin has its symbol.
+COINGECKO_IDS = {
+    "ADA": "cardano", "ARB": "arbitrum", "AVAX": "avalanche-2", "BNB": "binancecoin", "BTC": "bitcoin", "DAI": "dai",
+    "DOGE": "dogecoin", "DOT": "polkadot", "ENA": "ethena", "ETH": "ethereum", "FDUSD": "first-digital-usd",
+    "HYPE": "hyperliquid", "LINK": "chainlink", "LTC": "litecoin", "MNT": "mantle", "PYUSD": "paypal-usd",
+    "SOL": "solana", "STRK": "starknet", "SUSDE": "ethena-staked-usde", "TUSD": "true-usd", "USDC": "usd-coin",
+    "USDE": "ethena-usde", "USDP": "paxos-standard", "USDT": "tether", "WOO": "woo-network", "XRP": "ripple",
+}  # fmt: skip
+for _pair in env.list("COINGECKO_IDS", default=[]):
+    _asset, _, _coin = _pair.partition("=")
+    COINGECKO_IDS[_asset.strip()] = _coin.strip()
 
 # --- API -------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

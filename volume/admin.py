@@ -13,7 +13,7 @@ from exchanges.models import ExchangeCredential, history_start
 from exchanges.venues import VENUES
 from exchanges.venues.base import BudgetSpent, CredentialsRejected, VenueError
 from volume import holding
-from volume.models import AssetPrice, DailyVolume
+from volume.models import AssetPrice, DailyVolume, VolumeCheck
 
 
 class CredentialAdminForm(forms.ModelForm[ExchangeCredential]):
@@ -34,6 +34,8 @@ class CredentialAdminForm(forms.ModelForm[ExchangeCredential]):
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
         text, venue = values.get("new_secrets"), values.get("venue") or self.instance.venue
+        if not text and self.instance.retired_at and values.get("is_enabled"):
+            self.add_error("is_enabled", holding.retired_words(self.instance))
         if not text and self.instance._state.adding:
             self.add_error("new_secrets", "A new account needs its secrets.")
         if not text or venue not in VENUES:
@@ -60,7 +62,7 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
     list_display = ["label", "venue_name", "owner", "health_state", "health_text", "fresh_at", "is_enabled"]
     list_filter = ["venue", "health_state", "health_reason", "is_enabled"]
     search_fields = ["label", "account_ref"]
-    actions = ["verify_now", "sync_now", "backfill_now"]
+    actions = ["verify_now", "sync_now", "backfill_now", "retire_now"]
     readonly_fields = [
         "secrets_masked", "account_ref", "description", "health_state", "health_reason", "health_text", "health_at",
         "may_trade", "may_withdraw", "expires_at", "verified_at", "history_from", "fresh_at", "due_at", "leased_until",
@@ -113,7 +115,7 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
         for credential in queryset:
             try:
                 works, said = holding.reverify(credential, now=timezone.now()), credential.health_text
-            except BudgetSpent as fault:
+            except (BudgetSpent, holding.Retired) as fault:
                 works, said = False, str(fault)
             self.message_user(request, f"{credential}: {said}", messages.SUCCESS if works else messages.WARNING)
 
@@ -122,6 +124,13 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
         for credential in queryset:
             holding.ask_for_reading(credential, now=timezone.now())
         self.message_user(request, f"{queryset.count()} accounts are being read.")
+
+    @admin.action(description="Retire: remove the key, keep the history", permissions=["delete"])
+    def retire_now(self, request: HttpRequest, queryset: Any) -> None:
+        left = list(queryset.filter(retired_at=None))
+        for credential in left:
+            holding.retire(credential, now=timezone.now())
+        self.message_user(request, f"{len(left)} accounts have no key any more. Their history stays, and counts.")
 
     @admin.action(description="Backfill all that is missing")
     def backfill_now(self, request: HttpRequest, queryset: Any) -> None:
@@ -144,6 +153,25 @@ class DailyVolumeAdmin(ReadOnlyAdmin):
 
 @admin.register(AssetPrice)
 class AssetPriceAdmin(ReadOnlyAdmin):
-    list_display = ["asset", "day", "usd", "source"]
-    list_filter = ["asset"]
+    list_display = ["asset", "day", "usd", "source", "observed_at", "is_final"]
+    list_filter = ["is_final", "asset"]
+    search_fields = ["asset", "source"]
+    sortable_by = ["asset", "day", "source", "observed_at"]  # decimals kept as text do not sort as numbers
     date_hierarchy = "day"
+    actions = ["ask_again"]
+
+    def has_ask_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("volume.change_assetprice")
+
+    @admin.action(description="Ask CoinGecko for these prices again", permissions=["ask"])
+    def ask_again(self, request: HttpRequest, queryset: Any) -> None:
+        count = queryset.update(is_final=False, observed_at=None)
+        self.message_user(request, f"{count} prices are asked for within the hour; until then these stay in use.")
+
+
+@admin.register(VolumeCheck)
+class VolumeCheckAdmin(ReadOnlyAdmin):
+    list_display = ["checked_at", "credential", "found", "fills", "days"]
+    list_filter = ["credential"]
+    list_select_related = ["credential"]
+    date_hierarchy = "checked_at"

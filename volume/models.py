@@ -43,7 +43,10 @@ class DailyVolume(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["credential", "day", "symbol"], name="a_day_and_market_once")]
-        indexes = [models.Index(fields=["day"], name="volume_by_day")]
+        indexes = [
+            models.Index(fields=["day"], name="volume_by_day"),
+            models.Index(fields=["credential", "is_at_market"], name="volume_by_basis"),
+        ]
         ordering = ["-day", "credential", "symbol"]
         verbose_name_plural = "daily volume"
 

@@ -1,7 +1,7 @@
 """From fills to days: recomputes, never adds up."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from exchanges.fields import DecimalSum, UsdSum, plain, to_usd_places
 from exchanges.models import ExchangeCredential, Fill
@@ -120,20 +120,33 @@ class Difference:
 
 
 def differences(credential: ExchangeCredential) -> list[Difference]:
-    """Every stored figure that is not what the fills come to."""
-    computed = compute_days(credential)
+    """Every stored figure that is not what the fills come to. Holds no more than some days of them at once."""
     found = []
-    for row in DailyVolume.objects.filter(credential=credential).iterator():
-        should_be = computed.pop((row.day, row.symbol), None)
-        if should_be is None:
-            found.append(Difference(row.day, row.symbol, "notional_usd", row.notional_usd, None))
-            continue
-        for column, value in asdict(should_be).items():
-            if getattr(row, column) != value:
-                found.append(Difference(row.day, row.symbol, column, getattr(row, column), value))
-    for (day, symbol), totals in computed.items():
-        found.append(Difference(day, symbol, "notional_usd", None, totals.notional_usd))
+    for days in _stretches(credential):
+        computed = compute_days(credential, days)
+        for row in DailyVolume.objects.filter(credential=credential, day__gte=days[0], day__lte=days[-1]).iterator():
+            should_be = computed.pop((row.day, row.symbol), None)
+            if should_be is None:
+                found.append(Difference(row.day, row.symbol, "notional_usd", row.notional_usd, None))
+                continue
+            for column, value in asdict(should_be).items():
+                if getattr(row, column) != value:
+                    found.append(Difference(row.day, row.symbol, column, getattr(row, column), value))
+        for (day, symbol), totals in computed.items():
+            found.append(Difference(day, symbol, "notional_usd", None, totals.notional_usd))
     return sorted(found, key=lambda item: (item.day, item.symbol, item.column))
+
+
+def _stretches(credential: ExchangeCredential) -> Iterator[list[date]]:
+    """All days from the first to the last of which there is a fill or a stored figure, CHUNK at a time."""
+    read = Fill.objects.filter(credential=credential).aggregate(first=Min("executed_at"), last=Max("executed_at"))
+    kept = DailyVolume.objects.filter(credential=credential).aggregate(first=Min("day"), last=Max("day"))
+    ends = [moment.date() for moment in read.values() if moment] + [day for day in kept.values() if day]
+    if not ends:
+        return
+    first, length = min(ends), (max(ends) - min(ends)).days + 1
+    for start in range(0, length, CHUNK):
+        yield [first + timedelta(days=offset) for offset in range(start, min(start + CHUNK, length))]
 
 
 def _add(totals: Totals, part: dict[str, Any], price: dict[tuple[date, str], Decimal]) -> None:
@@ -185,13 +198,18 @@ def _usd(amount: Decimal, usd: Decimal) -> Decimal:
     return to_usd_places(EXACT.multiply(amount, usd))
 
 
+def at_par(*, at_market: bool) -> frozenset[str]:
+    """The assets that are a dollar each and need no price."""
+    return frozenset({"USD"} if at_market else {"USD", *settings.DOLLARS})
+
+
 def usd_prices(needed: set[tuple[date, str]], *, at_market: bool = False) -> dict[tuple[date, str], Decimal]:
     """USD per unit by (day, asset); what has no price is absent.
 
     Dollar stablecoins are a dollar each, or, `at_market`, priced by day like everything else but USD itself.
     """
-    at_par = {"USD"} if at_market else {"USD", *settings.DOLLARS}
-    prices = {key: Decimal(1) for key in needed if key[1] in at_par}
+    a_dollar_each = at_par(at_market=at_market)
+    prices = {key: Decimal(1) for key in needed if key[1] in a_dollar_each}
     if others := needed - set(prices):
         known = AssetPrice.objects.filter(asset__in={asset for _, asset in others}, day__in={day for day, _ in others})
         prices |= {(row.day, row.asset): row.usd for row in known if (row.day, row.asset) in others}

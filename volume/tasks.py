@@ -1,23 +1,29 @@
 """Thin Celery tasks: fetch the row, call one service. Arguments are ids."""
 
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
 from celery import shared_task
 from django.conf import settings
+from django.core.cache import cache
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from exchanges.fields import SecretError
 from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
+from volume import live, prices, reconcile
+from volume.models import VolumeCheck
+from volume.proof import prove
 from volume.refresh import BROKEN_OFF, NotOurs, Wanted, refresh
+from volume.rollup import outdated, rebuild_all
 
 # No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
 WORKERS_PER_VENUE = 2
 SLICE_SECONDS = 30.0  # then others get their turn
 QUIET_RUNS_KEPT = timedelta(days=2)
 RUNS_KEPT = timedelta(days=180)
+FETCHING, LONGEST_FETCH = "prices/fetching", 300  # seconds
 
 
 @shared_task
@@ -62,7 +68,44 @@ def refresh_credential(credential_id: int, trigger: str = SyncRun.Trigger.SCHEDU
         return  # removed, paused, rejected or just read since it was queued
     wanted = Wanted(trigger=SyncRun.Trigger(trigger), seconds=SLICE_SECONDS, gaps_too=gaps_too)
     with suppress(NotOurs):  # it is being read right now, which is all that was wanted
-        refresh(credential, now=timezone.now(), wanted=wanted)
+        run = refresh(credential, now=timezone.now(), wanted=wanted)
+        if run.new:
+            _follow_up(credential)
+
+
+def _follow_up(credential: ExchangeCredential) -> None:
+    """What new fills may want before beat comes to it: prices, and, the first time, the venue's own figures."""
+    if prices.waiting([credential], now=timezone.now()):
+        fetch_prices.apply_async(expires=LONGEST_FETCH)
+    if credential.venue_type.publishes_figures() and not credential.figures.exists():
+        fetch_figures_of.apply_async((credential.pk,), expires=600)
+
+
+@shared_task
+def fetch_prices() -> None:
+    """Prices what can be priced by now. Beat calls it, and whoever finds fills without a price. One at a time."""
+    if not cache.add(FETCHING, True, LONGEST_FETCH):
+        return
+    try:
+        found = prices.fetch(now=timezone.now())
+    finally:
+        cache.delete(FETCHING)
+    if found.retry_in is not None and found.retry_in < LONGEST_FETCH:
+        countdown = found.retry_in + 1
+        fetch_prices.apply_async(countdown=countdown, expires=countdown + LONGEST_FETCH)
+
+
+@shared_task
+def bring_up_to_date() -> None:
+    """Computes anew what its owner wants counted otherwise, or an older perpdash computed. Beat calls it."""
+    behind = [credential for credential in ExchangeCredential.objects.all() if outdated(credential).exists()]
+    if behind:
+        prices.fetch(now=timezone.now())  # first: a stablecoin at market value without a price is not counted
+    for credential in behind:
+        rebuild_all(credential)
+        live.push(credential.owner_id)
+    if prices.waiting(now=timezone.now()):
+        fetch_prices.apply_async(expires=LONGEST_FETCH)
 
 
 @shared_task
@@ -70,7 +113,7 @@ def forget_old_runs() -> None:
     """Keeps the run log readable: polls that brought nothing go after two days, the rest after half a year."""
     now = timezone.now()
     nothing_said = (SyncRun.Outcome.COMPLETE, SyncRun.Outcome.WAITING)
-    quiet = Q(new=0, held=0, retracted=0, outcome__in=nothing_said, started_at__lt=now - QUIET_RUNS_KEPT)
+    quiet = Q(new=0, held=0, retracted=0, amended=0, outcome__in=nothing_said, started_at__lt=now - QUIET_RUNS_KEPT)
     SyncRun.objects.filter(quiet | Q(started_at__lt=now - RUNS_KEPT)).delete()
     # A run whose worker was killed never said how it ended.
     lost = Q(credential__leased_until=None) | Q(credential__leased_until__lt=now)
@@ -79,3 +122,47 @@ def forget_old_runs() -> None:
         ended_at=F("started_at"),
         message=BROKEN_OFF,
     )
+
+
+@shared_task
+def fetch_figures() -> None:
+    """Hands out the accounts whose venue is to be asked what it counts itself. Beat calls it."""
+    for pk in reconcile.due(now=timezone.now()):
+        fetch_figures_of.apply_async((pk,), expires=3600)
+
+
+@shared_task
+def fetch_figures_of(credential_id: int) -> None:
+    """Asks one account's venue what it counts itself."""
+    ready = ExchangeCredential.objects.filter(is_enabled=True, venue__in=VENUES).exclude(health_state__in=STOPPED)
+    if credential := ready.filter(pk=credential_id).first():
+        reconcile.fetch(credential, now=timezone.now())
+
+
+NIGHTLY = time(3, 10)  # UTC
+LOOK_AGAIN = 600  # seconds; as often as beat calls, and longer than it takes to bring days up to date
+
+
+@shared_task
+def prove_due() -> None:
+    """Hands out the accounts that were not proved since the last 03:10 UTC. Beat calls it, by day as well: where
+    perpdash does not run at night, the proof is made up for once it does."""
+    now = timezone.now()
+    night = datetime.combine(now.date(), NIGHTLY, tzinfo=now.tzinfo)
+    if night > now:
+        night -= timedelta(days=1)
+    proved = VolumeCheck.objects.filter(checked_at__gte=night).values("credential_id")
+    for pk in ExchangeCredential.objects.filter(venue__in=VENUES).exclude(pk__in=proved).values_list("pk", flat=True):
+        prove_account.apply_async((pk,), expires=LOOK_AGAIN)
+
+
+@shared_task
+def prove_account(credential_id: int, again: bool = False) -> None:
+    """Proves one account. Where something does not agree, looks once more when what was under way has ended."""
+    credential = ExchangeCredential.objects.filter(pk=credential_id, venue__in=VENUES).first()
+    if credential is None:
+        return
+    with suppress(ExchangeCredential.DoesNotExist):
+        check = prove(credential, timezone.now())
+        if check.found and not again:
+            prove_account.apply_async((credential_id,), {"again": True}, countdown=LOOK_AGAIN, expires=3600)

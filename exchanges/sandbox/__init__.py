@@ -1,4 +1,7 @@
-"""The sandbox venues: each speaks its real API over a deterministic trader. The only fakes at that border."""
+"""The sandbox venues: each speaks its real API over a deterministic trader. The only fakes at that border.
+
+CoinGecko is no venue, so it stands beside them.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,6 +12,7 @@ import httpx
 
 from exchanges.sandbox.base import SandboxVenue, utc_now
 from exchanges.sandbox.bybit import Bybit
+from exchanges.sandbox.coingecko import CoinGecko
 from exchanges.sandbox.hyperliquid import Hyperliquid
 from exchanges.sandbox.paradex import Paradex
 from exchanges.sandbox.woox import Woox
@@ -22,9 +26,10 @@ SANDBOXES: dict[str, type[SandboxVenue]] = {
 
 
 class Sandbox:
-    """All sandbox venues of one installation, under one clock; `hyperliquid={"page": 50}` passes options to one.
+    """All sandbox venues of one installation, and CoinGecko, under one clock.
 
-    `metered=False` lifts the rate limits: for a demo that is to be full at once.
+    `hyperliquid={"page": 50}` passes options to one. `metered=False` lifts the rate limits: for a demo that is to be
+    full at once.
     """
 
     bybit: Bybit
@@ -40,13 +45,14 @@ class Sandbox:
             slug: venue(now, **({} if metered else venue.unmetered), **options.pop(slug, {}))
             for slug, venue in SANDBOXES.items()
         }
+        self.coingecko = CoinGecko(now, **({} if metered else CoinGecko.unmetered), **options.pop("coingecko", {}))
         if options:
             raise TypeError(f"no sandbox venue is called {', '.join(options)}")
         vars(self).update(self.venues)
 
     def transport(self, slug: str) -> httpx.BaseTransport:
-        """The way to a venue without a network. As on all ways, answers are dated: by the venue's clock."""
-        venue = self.venues[slug]
+        """The way to one of them without a network. As on all ways, answers are dated: by its own clock."""
+        venue = self.coingecko if slug == "coingecko" else self.venues[slug]
 
         def answer(request: httpx.Request) -> httpx.Response:
             response = venue(request)

@@ -1,4 +1,4 @@
-"""manage.py sandbox: the sandbox venues on loopback, one port each."""
+"""manage.py sandbox: the sandbox venues, and CoinGecko, on loopback, one port each."""
 
 import signal
 import threading
@@ -10,18 +10,20 @@ from django.core.management.base import BaseCommand, CommandError
 from exchanges.sandbox import SANDBOXES, Sandbox
 from exchanges.sandbox.server import serve
 
+NAMES = (*SANDBOXES, "coingecko")
+
 
 class Command(BaseCommand):
-    help = "Serves the sandbox venues on 127.0.0.1 until stopped, and prints the settings that point perpdash at them."
+    help = "Serves the sandbox venues and CoinGecko on 127.0.0.1 until stopped; prints the settings that point at them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("venues", nargs="*", help=f"of {', '.join(SANDBOXES)} (all if left out)")
+        parser.add_argument("venues", nargs="*", help=f"of {', '.join(NAMES)} (all if left out)")
         parser.add_argument("--port", type=int, default=9101, help="of the first venue; the others follow")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        slugs = options["venues"] or list(SANDBOXES)
-        if unknown := [slug for slug in slugs if slug not in SANDBOXES]:
-            raise CommandError(f"No sandbox for {', '.join(unknown)}. There is: {', '.join(SANDBOXES)}.")
+        slugs = options["venues"] or list(NAMES)
+        if unknown := [slug for slug in slugs if slug not in NAMES]:
+            raise CommandError(f"No sandbox for {', '.join(unknown)}. There is: {', '.join(NAMES)}.")
         sandbox, stop = Sandbox(), threading.Event()
         try:
             servers = [

@@ -17,7 +17,7 @@ from exchanges.connect import PATIENT
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import Page
-from volume import holding
+from volume import holding, prices
 from volume.completeness import Completeness
 from volume.refresh import NotOurs, Wanted, refresh
 from volume.rollup import start_of
@@ -33,6 +33,7 @@ EXIT = {
     SyncRun.Outcome.REJECTED: REJECTED,
     SyncRun.Outcome.UNAVAILABLE: UNAVAILABLE,
 }
+IMPATIENT = 0.5  # seconds
 URGENCY = (COMPLETE, INCOMPLETE, UNAVAILABLE, REJECTED)  # of several accounts, the worst decides
 
 
@@ -93,6 +94,7 @@ class Command(BaseCommand):
             self._report([*runs, stopped] if stopped else runs, options, now)
             self.stderr.write("Stopped. All that was read is kept; the same command goes on from there.")
             raise SystemExit(STOPPED_BY_HAND) from None
+        self._price([run.credential for run in runs])
         self._report(runs, options, now)
         code = max((EXIT[SyncRun.Outcome(run.outcome)] for run in runs), key=URGENCY.index, default=COMPLETE)
         if code:
@@ -149,6 +151,15 @@ class Command(BaseCommand):
                         said = True
                     time.sleep(0.5)
 
+    def _price(self, credentials: list[ExchangeCredential]) -> None:
+        """What is no dollar gets its price, without making anybody wait for it."""
+        if prices.waiting(credentials, now=timezone.now()):
+            prices.fetch(now=timezone.now(), patience=IMPATIENT)
+            if prices.not_priced(credentials):
+                self.stderr.write(
+                    "Not everything has a price in dollars: manage.py fetch_prices asks again and says why."
+                )
+
     def _report(self, runs: Iterable[SyncRun], options: dict[str, Any], now: datetime) -> None:
         for run in runs:
             if options["json"]:
@@ -167,7 +178,7 @@ def _not_tried(credential: ExchangeCredential, now: datetime) -> SyncRun:
     return SyncRun(credential=credential, since=since, until=now, outcome=outcome, message=message)
 
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left {postfix}"
 
 
 def _as_json(run: SyncRun) -> dict[str, Any]:
