@@ -144,6 +144,12 @@ class Page:
     gap: Missing | None = None  # could not be read this time
     out_of_reach: Missing | None = None  # the venue no longer has it
 
+    @property
+    def settled(self) -> tuple[Window, ...]:
+        """What need not be asked again: it is read, or gone."""
+        gone = self.out_of_reach.window if self.out_of_reach else None
+        return tuple(window for window in (self.covered, gone) if window)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
@@ -335,6 +341,10 @@ class Venue(ABC):
     def fetch_figures(self, *, now: datetime) -> Sequence[Figure]:
         """The account's volume by the venue's own count; none where it publishes none. Raises any VenueError."""
         return ()
+
+    @classmethod
+    def publishes_figures(cls) -> bool:
+        return cls.fetch_figures is not Venue.fetch_figures
 
     @abstractmethod
     def parse_held(self, stream: str, row: str) -> Row:

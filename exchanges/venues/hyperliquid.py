@@ -7,9 +7,9 @@ of TWAP slices, which come in a list of their own, about 2,000. Asking needs no 
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -17,12 +17,15 @@ import msgspec
 from limits import RateLimitItem, RateLimitItemPerMinute
 
 from exchanges.venues.base import (
+    EPOCH,
     EXACT,
     Credentials,
     CredentialsRejected,
+    Figure,
     FillReport,
     Held,
     Identity,
+    Inclusion,
     Kind,
     Liquidity,
     Missing,
@@ -36,6 +39,7 @@ from exchanges.venues.base import (
     Window,
     credential_field,
     from_ms,
+    number,
     subtract,
     to_ms,
 )
@@ -55,6 +59,20 @@ INFO_TOLL = Toll(BUDGET, "hyperliquid/ip", entry=20)
 FULL_MEMORY = {"fills": 9_900, "twap": 1_900}
 # After a longer absence than this the first start positions are checked for fills that are gone.
 ABSENCE = timedelta(days=1)
+
+# The windows of `portfolio`, by the venue's names: how long each is (None: as long as the address exists), and whether
+# what is traded beside perpetuals is inside.
+PERIODS = {
+    "perpDay": (timedelta(days=1), False),
+    "perpWeek": (timedelta(days=7), False),
+    "perpMonth": (timedelta(days=30), False),
+    "perpAllTime": (None, False),
+    "day": (timedelta(days=1), True),
+    "week": (timedelta(days=7), True),
+    "month": (timedelta(days=30), True),
+    "allTime": (None, True),
+}
+SAME_MOMENT = timedelta(minutes=5)  # by which the venue's word on when it answered may be away from ours
 
 SIDES = {"B": Side.BUY, "A": Side.SELL}
 ORDINARY = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Long")
@@ -156,6 +174,27 @@ class PerpMeta(msgspec.Struct, rename="camel"):
     collateral_token: int
 
 
+class DayVolume(msgspec.Struct, rename="camel"):
+    """A UTC day of an address with its sub-accounts: what it took, what it made."""
+
+    date: date
+    user_cross: Decimal
+    user_add: Decimal
+
+
+class Fees(msgspec.Struct, rename="camel"):
+    daily_user_vlm: list[DayVolume]
+
+
+class Period(msgspec.Struct, rename="camel"):
+    vlm: Decimal
+    account_value_history: list[tuple[int, str]] = []  # (ms, dollars); the last is of the moment of the answer
+
+
+class RateLimit(msgspec.Struct, rename="camel"):
+    cum_vlm: Decimal
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """One row of an answer; `row` is None where it is not of the form we know."""
@@ -239,6 +278,48 @@ class Hyperliquid(HttpVenue):
         question = {"type": "subAccounts", "user": self.address}
         found = self._info(question, SubAccounts) or []
         return tuple(Related(label=sub.name, values={"address": sub.sub_account_user.lower()}) for sub in found)
+
+    # --- What the venue itself counts --------------------------------------------------------------------------------
+
+    def fetch_figures(self, *, now: datetime) -> Sequence[Figure]:
+        """Three requests of weight 20: `portfolio`, `userFees` and `userRateLimit`.
+
+        The days are those of an address with its sub-accounts, spot inside; `portfolio` is of the address alone, with
+        and without what is traded beside perpetuals; `cumVlm` is the counter of `allTime`. Whether builder markets in
+        growth mode count for less than their dollars is documented for `cumVlm` alone.
+        """
+        portfolio = self._info({"type": "portfolio", "user": self.address}, list[tuple[str, Period]])
+        # The periods end when the venue answered, which it says itself. The other two are asked in the same breath.
+        told = [from_ms(ms) for _, period in portfolio for ms, _ in period.account_value_history if 0 < ms < LATEST]
+        at = max(told, default=now)
+        at = at if abs(at - now) <= SAME_MOMENT else now
+        figures = []
+        for name, period in portfolio:
+            if name not in PERIODS:
+                continue
+            length, is_all = PERIODS[name]
+            # A counter of a life begins with it; of the others the samples begin before the period does.
+            inside = [Inclusion.APPROXIMATE if length else Inclusion.WEIGHTED, *([Inclusion.SPOT] if is_all else [])]
+            window = Window(at - length if length else EPOCH, at)
+            figures.append(
+                Figure(name=f"portfolio.{name}", window=window, usd=_dollars(period.vlm), includes=tuple(inside))
+            )
+        fees = self._info({"type": "userFees", "user": self.address}, Fees)
+        for day in fees.daily_user_vlm:
+            midnight = datetime(day.date.year, day.date.month, day.date.day, tzinfo=UTC)
+            if midnight < at:
+                window = Window(midnight, min(at, midnight + timedelta(days=1)))
+                usd = EXACT.add(_dollars(day.user_cross), _dollars(day.user_add))
+                includes = (Inclusion.SPOT, Inclusion.RELATED, Inclusion.WEIGHTED)
+                figures.append(Figure(name="dailyUserVlm", window=window, usd=usd, includes=includes))
+        life = self._info({"type": "userRateLimit", "user": self.address}, RateLimit)
+        figures.append(
+            Figure(
+                name="userRateLimit.cumVlm", window=Window(EPOCH, at), usd=_dollars(life.cum_vlm),
+                includes=(Inclusion.SPOT, Inclusion.WEIGHTED),
+            )
+        )  # fmt: skip
+        return figures
 
     # --- Fills -------------------------------------------------------------------------------------------------------
 
@@ -394,6 +475,17 @@ class Hyperliquid(HttpVenue):
                 names = {token.index: token.name for token in tokens}  # by index: the array's order says nothing
                 self._collateral[dex] = names.get(meta.collateral_token)
         return self._collateral[dex]
+
+
+def _dollars(amount: Decimal) -> Decimal:
+    """A sum of the venue's own. Raises PayloadError for what is none."""
+    try:
+        usd = number(amount)
+    except ValueError:
+        usd = Decimal(-1)
+    if usd < 0:
+        raise PayloadError("Hyperliquid sent a volume that is none. Nothing is compared with it; look for an update.")
+    return usd
 
 
 def not_perpetual(coin: str) -> str:

@@ -9,11 +9,12 @@ import base64
 import json
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -26,9 +27,11 @@ from exchanges.venues.base import (
     EXACT,
     Credentials,
     CredentialsRejected,
+    Figure,
     FillReport,
     Held,
     Identity,
+    Inclusion,
     Kind,
     Liquidity,
     Page,
@@ -54,6 +57,9 @@ AT_ONCE = 1000  # rows stored together: a longer transaction would keep others w
 LONGEST_ID = 100
 JWT_SECONDS = 180  # a JWT lives five minutes; a new one is made after three
 SIGNATURE_SECONDS = 1800
+TIER_DAYS = timedelta(days=14)
+SECONDS_END = 10**11  # a time below is in seconds, one from here on in milliseconds
+SURE_RISES = 6  # amounts that only ever rise, so often, are the levels of a counter and not chance
 
 PER_SECOND: RateLimitItem = RateLimitItemPerSecond(120, namespace="paradex")
 PER_MINUTE: RateLimitItem = RateLimitItemPerMinute(600, namespace="paradex")
@@ -196,6 +202,27 @@ class Account(msgspec.Struct):
 
 class Accounts(msgspec.Struct):
     results: list[Account]
+
+
+class Tier(msgspec.Struct):
+    volume: Decimal
+
+
+class TieredAccount(msgspec.Struct):
+    account: str
+    parent_account: str = ""
+    volume_tiers: dict[str, Tier] | None = None
+
+
+class TieredAccounts(msgspec.Struct):
+    results: list[TieredAccount]
+
+
+class History(msgspec.Struct):
+    """Two parallel lists. What they mean is not documented."""
+
+    data: list[Decimal]
+    timestamps: list[int]
 
 
 class Results(msgspec.Struct):
@@ -415,6 +442,15 @@ class Paradex(HttpVenue):
             return tuple(Related(label=one.username or one.account, values={}) for one in others)
         return ()
 
+    # --- What the venue itself counts --------------------------------------------------------------------------------
+
+    def fetch_figures(self, *, now: datetime) -> Sequence[Figure]:
+        """Two requests: the volume of the tiers (14 days, with sub-accounts), and the history of the volume."""
+        told = self._get("/v1/account/info", TieredAccounts).results
+        history = self._get("/v1/account/history", History, "type=volume")
+        mine = [one for one in told if _same(one.account, int(self.account, 16))]
+        return [*tier_figures(mine, now=now), *history_figures(history, now=now)]
+
     # --- Fills -------------------------------------------------------------------------------------------------------
 
     def fetch_fills(self, stream: Stream, window: Window) -> Iterator[Page]:
@@ -446,6 +482,71 @@ class Paradex(HttpVenue):
 
     def parse_held(self, stream: str, row: str) -> Row:
         return bust_of(row) if stream == "trade busts" else fill_of(row)
+
+
+def tier_figures(told: Sequence[TieredAccount], *, now: datetime) -> list[Figure]:
+    """The last 14 days, where the venue gives one volume for them, whichever kind of tier it stands beside.
+
+    Of a sub-account it is not known whose volume that would be.
+    """
+    volumes = {_dollars(tier.volume) for one in told for tier in (one.volume_tiers or {}).values()}
+    if len(volumes) != 1 or any(one.parent_account for one in told):
+        return []
+    includes = (Inclusion.SPOT, Inclusion.RELATED, Inclusion.APPROXIMATE)
+    return [Figure(name="volume_tiers", window=Window(now - TIER_DAYS, now), usd=volumes.pop(), includes=includes)]
+
+
+def history_figures(history: History, *, now: datetime) -> list[Figure]:
+    """The windows a history of volume speaks of; none where it can't be told what it says.
+
+    Not documented are the unit of the times, the step, and whether amounts are per step or add up. Amounts that fall
+    are per step; amounts that rise and rise are levels, of which two make a window. A step is taken to be named by its
+    beginning. No filter of markets is documented either: spot may be inside.
+    """
+    if len(history.data) != len(history.timestamps):
+        raise PayloadError("Paradex sent a history with more times than amounts, or fewer. Look for an update.")
+    points = sorted(zip(map(_instant, history.timestamps), map(_dollars, history.data), strict=True))
+    if len({at for at, _ in points}) != len(points) or len(points) < 2:
+        return []
+    gaps = [after - before for (before, _), (after, _) in pairwise(points)]
+    changes = [after - before for (_, before), (_, after) in pairwise(points)]
+    if min(changes) < 0 or not any(usd for _, usd in points):
+        step = min(gaps)
+        if any(gap % step for gap in gaps):
+            return []
+        amounts = [(Window(at, min(at + step, now)), usd) for at, usd in points]
+    elif sum(change > 0 for change in changes) >= SURE_RISES:
+        ends = [at for at, _ in points[1:]]
+        amounts = [
+            (Window(at, min(end, now)), change) for (at, _), end, change in zip(points[:-1], ends, changes, strict=True)
+        ]
+    else:
+        return []  # too few to tell one from the other
+    return [
+        Figure(
+            name="account/history", window=window, usd=usd, includes=(Inclusion.SPOT, Inclusion.APPROXIMATE)
+        )
+        for window, usd in amounts
+        if window
+    ]  # fmt: skip
+
+
+def _instant(at: int) -> datetime:
+    """A time in seconds or in milliseconds: which, its size tells."""
+    try:
+        return moment(at * 1000 if at < SECONDS_END else at)
+    except ValueError:
+        raise PayloadError("Paradex sent a history with a time that is none. Look for an update.") from None
+
+
+def _dollars(amount: Decimal) -> Decimal:
+    try:
+        usd = number(amount)
+    except ValueError:
+        usd = Decimal(-1)
+    if usd < 0:
+        raise PayloadError("Paradex sent a volume that is none. Nothing is compared with it; look for an update.")
+    return usd
 
 
 def fill_of(raw: str) -> FillReport | Skipped | Held:
