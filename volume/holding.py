@@ -1,16 +1,20 @@
 """Adding an account, its key, its work, its end: what page, API, admin and command line do alike."""
 
+import json
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
-from exchanges import doctor
-from exchanges.models import STOPPED, ExchangeCredential, SyncRun, history_start
-from exchanges.venues.base import Credentials, CredentialsRejected, Reason, Venue
+from exchanges import doctor, sync
+from exchanges.fields import Secret
+from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun, history_start
+from exchanges.venues.base import Credentials, CredentialsRejected, Reason, Venue, Window
 from volume import live
-from volume.tasks import refresh_credential
+from volume.models import Preferences
+from volume.tasks import bring_up_to_date, refresh_credential
 
 FIRST_MOMENT = datetime(2015, 1, 1, tzinfo=UTC)
 AT_THE_PAGE = 3.0  # seconds somebody in front of a page is made to wait at once
@@ -23,6 +27,10 @@ class AlreadyAdded(Exception):
         super().__init__(
             f"This account is here already, as “{credential.label}”." if credential else "This account is here already."
         )
+
+
+class Retired(Exception):
+    """Only the history of the account is here, so there is nothing to ask its venue with. Says how to change that."""
 
 
 def needs_key(venue: type[Venue]) -> bool:
@@ -44,7 +52,7 @@ def add(
     """Verifies and stores an account; its first reading is due at once.
 
     Raises VenueError when the venue does not take the key or does not answer (nothing is stored then), AlreadyAdded
-    when the owner has the account.
+    when the owner has the account. One of which only the history was kept goes on, under the new label.
     """
     credential = ExchangeCredential(
         owner=owner, venue=venue, label=label, allows_trading_key=allow_trading_key,
@@ -54,6 +62,8 @@ def add(
         try_key(credential, credentials, now=now, patience=patience)
     else:
         credential.set_secrets(credentials)
+    if retired := _twins(credential).exclude(retired_at=None).first():
+        return _revive(retired, credential, credentials, now=now)
     _save_once(credential)
     ask_for_reading(credential, now=now)
     live.push(credential.owner_id)
@@ -63,7 +73,7 @@ def add(
 def take_key(
     credential: ExchangeCredential, credentials: Credentials, *, now: datetime, allow_trading_key: bool = False
 ) -> None:
-    """Replaces the key of a stored account; reading goes on from the ledger, at once.
+    """Replaces the key of a stored account; reading goes on from the ledger, at once, also of a retired one.
 
     Raises VenueError and AlreadyAdded. The stored key stays then; `credential` itself is spoilt.
     """
@@ -95,22 +105,44 @@ def store_key(credential: ExchangeCredential, *, now: datetime) -> None:
     The lease is broken: who reads with the old key stops, and says nothing of the account any more.
     """
     credential.lease = credential.leased_until = None
-    _save_once(credential, update_fields=["secrets", "allows_trading_key", "lease", "leased_until", *doctor.FIELDS])
+    columns = ["secrets", "allows_trading_key", "lease", "leased_until", *doctor.FIELDS]
+    if credential.retired_at:
+        credential.retired_at, credential.is_enabled = None, True
+        columns += ["retired_at", "is_enabled"]
+    _save_once(credential, update_fields=columns)
     ask_for_reading(credential, now=now)
     live.push(credential.owner_id)
 
 
 def _save_once(credential: ExchangeCredential, **options: Any) -> None:
     """Saves, unless the owner has the account already."""
-    others = ExchangeCredential.objects.exclude(pk=credential.pk)
-    same = others.filter(owner=credential.owner, venue=credential.venue, account_ref=credential.account_ref)
-    if credential.account_ref and (known := same.first()):
+    same = _twins(credential)
+    if known := same.first():
         raise AlreadyAdded(known)
     try:
         with transaction.atomic():
             credential.save(**options)
     except IntegrityError:
         raise AlreadyAdded(same.first()) from None
+
+
+def _twins(credential: ExchangeCredential) -> QuerySet[ExchangeCredential]:
+    """The same account of the same owner; empty while the venue did not say which account it is."""
+    others = ExchangeCredential.objects.exclude(pk=credential.pk).exclude(account_ref="")
+    return others.filter(owner=credential.owner, venue=credential.venue, account_ref=credential.account_ref)
+
+
+def _revive(
+    retired: ExchangeCredential, added: ExchangeCredential, credentials: Credentials, *, now: datetime
+) -> ExchangeCredential:
+    """What was to be added is the retired account: it gets the key, and what the venue said of it."""
+    retired.label = added.label
+    retired.save(update_fields=["label"])
+    retired.set_secrets(credentials)
+    for name in ("allows_trading_key", *doctor.FIELDS):
+        setattr(retired, name, getattr(added, name))
+    store_key(retired, now=now)
+    return retired
 
 
 def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: bool = False) -> None:
@@ -124,6 +156,30 @@ def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: 
             (credential.pk,), {"trigger": SyncRun.Trigger.USER, "gaps_too": backfill}, expires=60
         )
     )
+
+
+def read_again(credential: ExchangeCredential, window: Window | None, *, now: datetime) -> None:
+    """Reads a range once more, or (None) everything. Nothing that is stored is lost, and nothing counts twice.
+
+    A range may begin before what was wanted so far: that much more is wanted then.
+    """
+    if window:
+        want_from(credential, window.since)
+    whole = Window(credential.history_from, now)
+    wanted = Window(max(window.since, whole.since), min(window.until, whole.until)) if window else whole
+    if wanted:
+        sync.ask_again(credential, wanted, now=now)
+    ask_for_reading(credential, now=now, backfill=True)
+
+
+def prefer(owner: Any, **chosen: bool) -> Preferences:
+    """Stores how the owner wants to count; every open page follows."""
+    before = Preferences.of(owner)
+    preferences, _ = Preferences.objects.update_or_create(owner_id=owner.pk, defaults=chosen)
+    if preferences.stablecoins_at_market != before.stablecoins_at_market:
+        transaction.on_commit(lambda: bring_up_to_date.apply_async(expires=300))
+    transaction.on_commit(lambda: live.push(owner.pk))
+    return preferences
 
 
 def want_from(credential: ExchangeCredential, since: datetime) -> None:
@@ -149,6 +205,8 @@ def pause(credential: ExchangeCredential) -> None:
 
 
 def resume(credential: ExchangeCredential, *, now: datetime) -> None:
+    """Reads a paused account again. Raises Retired."""
+    _refuse_retired(credential)
     credential.is_enabled = True
     credential.save(update_fields=["is_enabled"])
     ask_for_reading(credential, now=now)
@@ -157,8 +215,9 @@ def resume(credential: ExchangeCredential, *, now: datetime) -> None:
 def reverify(credential: ExchangeCredential, *, now: datetime, patience: float = AT_THE_PAGE) -> bool:
     """Asks the venue about the key now. One that works again is read again at once.
 
-    Raises BudgetSpent, and changes nothing, when it is not our turn to ask.
+    Raises BudgetSpent, and changes nothing, when it is not our turn to ask; and Retired.
     """
+    _refuse_retired(credential)
     was_stopped, asked_with = credential.health_state in STOPPED, credential.secrets
     works = doctor.verify(credential, now=now, patience=patience)
     with transaction.atomic():
@@ -173,6 +232,39 @@ def reverify(credential: ExchangeCredential, *, now: datetime, patience: float =
     return works
 
 
+def retire(credential: ExchangeCredential, *, now: datetime) -> None:
+    """The key goes, for good. The fills, days, ledger and runs stay, and count; nothing is read any more."""
+    with transaction.atomic():
+        credential.lock()  # a page that is being stored ends first; its worker then finds its lease gone
+        credential.secrets = Secret(json.dumps({"v": 2, "row": str(credential.uuid), "values": {}}))
+        credential.allows_trading_key = credential.may_trade = credential.may_withdraw = False
+        credential.expires_at = credential.verified_at = credential.lease = credential.leased_until = None
+        credential.is_enabled, credential.retired_at = False, now
+        credential.description, credential.failures = "", 0
+        credential.health_state, credential.health_reason, credential.health_at = Health.NEW, "", now
+        credential.health_text = retired_words(credential)
+        credential.save(
+            update_fields=[
+                "secrets", "allows_trading_key", "may_trade", "may_withdraw", "expires_at", "verified_at", "lease",
+                "leased_until", "is_enabled", "retired_at", "description", "failures", "health_state",
+                "health_reason", "health_text", "health_at",
+            ]
+        )  # fmt: skip
+    live.push(credential.owner_id)
+
+
+def retired_words(credential: ExchangeCredential) -> str:
+    """What became of a retired account, and how it is read again."""
+    with_what = "a key of the same account" if needs_key(credential.venue_type) else "its address"
+    how = "Put in" if needs_key(credential.venue_type) else "Add"
+    return f"Removed on {credential.retired_at:%Y-%m-%d}, with its history kept. {how} {with_what} again to read on."
+
+
+def _refuse_retired(credential: ExchangeCredential) -> None:
+    if credential.retired_at:
+        raise Retired(f"{credential}: {retired_words(credential)}")
+
+
 def remove(credential: ExchangeCredential) -> None:
     """The account, its key, fills, days, ledger and runs."""
     owner_id = credential.owner_id
@@ -180,3 +272,14 @@ def remove(credential: ExchangeCredential) -> None:
         credential.lock()  # a page that is being stored ends first; its worker then finds the account gone
         credential.delete()
     live.push(owner_id)
+
+
+def remove_all(owner_id: int) -> int:
+    """Everything an owner has here but the sign-in, all of it or nothing. Returns how many accounts there were."""
+    with transaction.atomic():
+        accounts = list(ExchangeCredential.objects.select_for_update().filter(owner_id=owner_id).order_by("pk"))
+        for credential in accounts:
+            credential.delete()
+        Preferences.objects.filter(owner_id=owner_id).delete()
+    live.push(owner_id)
+    return len(accounts)

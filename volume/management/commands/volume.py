@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
@@ -15,7 +17,10 @@ from volume.queries import COLUMNS, KEYS, Filter, as_strings, volume
 
 
 class Command(BaseCommand):
-    help = "Prints the stored volume in USD, without forced fills. Days are UTC."
+    help = (
+        "Prints the stored volume in USD; forced fills are in it only where their owner counts them. Days are UTC. "
+        "What is not complete, and why, is said below the table, or on standard error beside csv and json."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--by", default="day,venue", help=f"any of {','.join(KEYS)} (default day,venue)")
@@ -50,7 +55,14 @@ class Command(BaseCommand):
         )
         rows = [as_strings(row) for row in volume(wanted, by=keys, now=timezone.now())]
         columns = [*keys, *COLUMNS]
-        match options["format"]:
+        try:
+            self._print(options["format"], columns, rows)
+            self.stdout.flush()
+        except BrokenPipeError:  # the reader has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _print(self, form: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+        match form:
             case "json":
                 self.stdout.write(json.dumps([{column: row[column] for column in columns} for row in rows], indent=1))
             case "csv":
@@ -59,6 +71,12 @@ class Command(BaseCommand):
                 writer.writerows([_cell(row[column]) for column in columns] for row in rows)
             case _:
                 self._table(columns, rows)
+        if why := list(dict.fromkeys(reason for row in rows for reason in row["why"])):
+            # Beside what a program reads, not in it.
+            out = self.stdout if form == "table" else self.stderr
+            out.write("\nNot complete:" if form == "table" else "Not complete:")
+            for reason in why:
+                out.write(f"- {reason}")
 
     def _table(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
@@ -69,9 +87,6 @@ class Command(BaseCommand):
                 for text, width, column in zip(line, widths, columns, strict=True)
             )
             self.stdout.write("  ".join(texts).rstrip())
-        if why := list(dict.fromkeys(reason for row in rows for reason in row["why"])):
-            self.stdout.write("\nNot complete:")
-            self.stdout.writelines(f"- {reason}\n" for reason in why)
 
 
 def _cell(value: Any) -> str:
