@@ -213,7 +213,7 @@ def store(
     for row in page.rows:
         if isinstance(row, Retracted):
             stored.skipped[row.kind] += 1
-            retract(credential, row, stored, now=now)
+            retract(credential, stream, row, stored, now=now)
     reports: dict[str, FillReport] = {}  # PostgreSQL refuses the same row twice in one statement
     gone = set(credential.retractions.values_list("fill_id", flat=True)) if page.rows else set()
     for row in page.rows:
@@ -253,7 +253,7 @@ def settle(credential: ExchangeCredential, step: Step, *, now: datetime, why: st
         ledger.mark_gap(Missing(left, why), retry_at=now + GAP_RETRY)
 
 
-def retract(credential: ExchangeCredential, row: Retracted, stored: Stored, *, now: datetime) -> None:
+def retract(credential: ExchangeCredential, stream: Stream, row: Retracted, stored: Stored, *, now: datetime) -> None:
     """Takes a fill out, for good."""
     Retraction.objects.bulk_create(
         [Retraction(credential=credential, fill_id=name, why=row.why[:300], seen_at=now) for name in row.fill_ids],
@@ -262,11 +262,12 @@ def retract(credential: ExchangeCredential, row: Retracted, stored: Stored, *, n
     there = Fill.objects.filter(credential=credential, fill_id__in=row.fill_ids)
     for fill in there:
         stored.touched.add((fill.day, fill.symbol))
-        stored.changes.append(
-            Change(
-                fill.day, fill.symbol, Cause.TAKEN_BACK, fill.quote, f"{_words(fill)}: {row.why}", -1, -fill.notional
-            )
-        )
+        # It is news where this list had been read over that time already.
+        known = credential.coverage.filter(stream=stream.name, state=Coverage.State.COVERED)
+        if known.filter(from_at__lte=fill.executed_at, until_at__gt=fill.executed_at).exists():
+            why = f"{_words(fill)}: {row.why}"
+            change = Change(fill.day, fill.symbol, Cause.TAKEN_BACK, fill.quote, why, -1, -fill.notional)
+            stored.changes.append(change)
     stored.retracted += there.delete()[0]
 
 

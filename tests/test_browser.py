@@ -173,7 +173,7 @@ def test_an_account_is_added_renamed_paused_and_removed(page):
     add_account(page, "Grid", SUB_ACCOUNT)
     expect(page.get_by_role("heading", name="Hyperliquid · Grid")).to_be_visible()
     expect(page.locator("[data-since]")).to_contain_text("Complete since")  # arrives by the socket, without a reload
-    expect(page.locator(".runs tbody tr").first).to_contain_text(re.compile(r"Complete|Finished"))
+    expect(page.locator(".runs li").first).to_contain_text(re.compile(r"Complete|Finished"))
 
     page.get_by_label("Name").fill("Night grid")
     page.get_by_role("button", name="Rename").click()
@@ -188,7 +188,7 @@ def test_an_account_is_added_renamed_paused_and_removed(page):
     expect(page.locator("#accounts")).to_contain_text("Night grid")
     page.get_by_role("link", name="Hyperliquid · Night grid").click()
     page.get_by_text("Remove this account").click()
-    page.get_by_role("button", name="Remove it and all that was read").click()
+    page.get_by_role("button", name="Remove everything").click()
     expect(page.get_by_role("status").filter(has_text="removed")).to_be_visible()
     expect(page.locator("#accounts")).not_to_contain_text("Night grid")
 

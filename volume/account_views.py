@@ -3,33 +3,37 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import date, timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Q
+from django.core.paginator import Paginator
+from django.db.models import Min, Q
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
+from rest_framework.exceptions import ValidationError
 
 from exchanges.fields import SecretError
 from exchanges.forms import CredentialForm
 from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
-from exchanges.venues.base import BudgetSpent, CredentialsRejected, Reason, VenueError
-from volume import holding, queries
+from exchanges.venues.base import CredentialsRejected, Reason, VenueError
+from volume import holding, queries, reconcile
 from volume.completeness import Completeness
+from volume.serializers import RereadSerializer
 from volume.views import owner_of
 
 # Polls that brought nothing new would push everything worth reading off the page.
-QUIET = Q(trigger=SyncRun.Trigger.SCHEDULE, outcome=SyncRun.Outcome.COMPLETE, new=0, held=0, retracted=0)
+QUIET = Q(trigger=SyncRun.Trigger.SCHEDULE, outcome=SyncRun.Outcome.COMPLETE, new=0, held=0, retracted=0, amended=0)
 
 
 def accounts(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     held = queries.Filter(owner_id=owner_of(request)).accounts()
     completeness = Completeness(held, now=now)
-    shown = [queries.account_json(account, completeness) for account in held]
+    shown = queries.accounts_json(held, completeness)
     if request.headers.get("Accept") == "application/json":
         return JsonResponse({"accounts": shown})
     return render(request, "volume/accounts.html", {"accounts": shown, "venues": VENUES.values()})
@@ -109,14 +113,49 @@ def _refusals(form: CredentialForm) -> Iterator[None]:
 
 def account(request: HttpRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
-    completeness = Completeness([credential], now=timezone.now())
+    now = timezone.now()
+    completeness = Completeness([credential], now=now)
     context = {
-        "account": queries.account_json(credential, completeness),
+        "account": queries.accounts_json([credential], completeness)[0],
         "needs_key": holding.needs_key(credential.venue_type) or credential.health_state == Health.UNREADABLE,
+        "venue": credential.venue_type,
+        "today": now.date(),
+        "oldest": credential.fills.aggregate(at=Min("executed_at"))["at"],
+        "rereads": credential.rereads.order_by("from_at"),
+        "figures": reconcile.compare(credential, now=now),
+        "can_compare": credential.is_enabled and credential.venue_type.publishes_figures(),
+        "check": credential.checks.first(),
+        "amendments": credential.amendments.all()[:10],
+        "amendment_count": credential.amendments.count(),
         "runs": credential.runs.exclude(QUIET)[:15],
         "held_rows": credential.held_rows.all()[:20],
     }
     return render(request, "volume/account.html", context)
+
+
+ASKING = frozenset({"sync", "backfill", "reread", "compare"})  # actions that need the venue
+FILLS_A_PAGE = 100
+
+
+def fills(request: HttpRequest, pk: int) -> HttpResponse:
+    """The fills of an account, newest first; of one day or market where the address says so."""
+    credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
+    day, market = _day(request.GET.get("day", "")), request.GET.get("market", "")
+    wanted = queries.Filter(
+        owner_id=owner_of(request), credentials=(pk,), markets=(market,) if market else (),
+        since=day, until=day + timedelta(days=1) if day else None,
+    )  # fmt: skip
+    page = Paginator(queries.fills(wanted), FILLS_A_PAGE).get_page(request.GET.get("page"))
+    days = queries.volume(wanted, by=("market",), now=timezone.now()) if day else []
+    context = {"credential": credential, "day": day, "market": market, "page": page, "markets": days}
+    return render(request, "volume/fills.html", context)
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise Http404("This is no day: write it as 2025-01-31.") from None
 
 
 @require_POST
@@ -124,15 +163,18 @@ def act(request: HttpRequest, pk: int, action: str) -> HttpResponse:
     credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
     if action not in ACTIONS:
         raise Http404("There is no such action.")
-    if action in {"sync", "backfill"} and not credential.is_enabled:
+    if credential.retired_at and action not in {"rename", "delete"}:
+        messages.warning(request, f"{credential}: {holding.retired_words(credential)}")
+        return redirect("volume:account", pk=pk)
+    if action in ASKING and not credential.is_enabled:
         messages.warning(request, f"{credential} is paused: resume it first.")
         return redirect("volume:account", pk=pk)
-    if action in {"sync", "backfill"} and credential.health_state in STOPPED:
+    if action in ASKING and credential.health_state in STOPPED:
         messages.warning(request, f"{credential} needs you first. {credential.health_text}")
         return redirect("volume:account", pk=pk)
     try:
         said = ACTIONS[action](credential, request)
-    except BudgetSpent as fault:
+    except VenueError as fault:
         messages.warning(request, f"{credential}: not looked at. {fault}")
         return redirect("volume:account", pk=pk)
     messages.success(request, said)
@@ -152,6 +194,24 @@ def _sync(credential: ExchangeCredential, request: HttpRequest) -> str:
 def _backfill(credential: ExchangeCredential, request: HttpRequest) -> str:
     holding.ask_for_reading(credential, now=timezone.now(), backfill=True)
     return f"{credential}: all that is missing is being read."
+
+
+def _reread(credential: ExchangeCredential, request: HttpRequest) -> str:
+    now = timezone.now()
+    form = RereadSerializer(data={name: value for name in ("since", "until") if (value := request.POST.get(name))})
+    try:
+        form.is_valid(raise_exception=True)
+        window = form.window(credential, now=now)
+    except ValidationError:
+        return f"{credential}: that is no range of days in the past, so nothing is read again."
+    holding.read_again(credential, window, now=now)
+    what = f"{window.since:%Y-%m-%d %H:%M} to {window.until:%Y-%m-%d %H:%M} UTC" if window else "everything"
+    return f"{credential}: {what} is read once more."
+
+
+def _compare(credential: ExchangeCredential, request: HttpRequest) -> str:
+    reconcile.ask_now(credential, now=timezone.now())
+    return f"{credential}: compared with {credential.venue_name}'s own figures."
 
 
 def _stop(credential: ExchangeCredential, request: HttpRequest) -> str:
@@ -178,6 +238,14 @@ def _rename(credential: ExchangeCredential, request: HttpRequest) -> str:
     return f"It is called {credential} now."
 
 
+def _retire(credential: ExchangeCredential, request: HttpRequest) -> str:
+    holding.retire(credential, now=timezone.now())
+    gone = f"The key of {credential} is removed"
+    if not holding.needs_key(credential.venue_type):
+        gone = f"{credential} is no longer read"
+    return f"{gone}. What was read from it stays, and counts."
+
+
 def _delete(credential: ExchangeCredential, request: HttpRequest) -> str:
     name = str(credential)
     holding.remove(credential)
@@ -188,10 +256,13 @@ ACTIONS: dict[str, Callable[[ExchangeCredential, HttpRequest], str]] = {
     "verify": _verify,
     "sync": _sync,
     "backfill": _backfill,
+    "reread": _reread,
+    "compare": _compare,
     "stop": _stop,
     "pause": _pause,
     "resume": _resume,
     "rename": _rename,
+    "retire": _retire,
     "delete": _delete,
 }
 

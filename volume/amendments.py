@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 from exchanges.fields import to_usd_places
 from exchanges.models import ExchangeCredential
@@ -27,8 +29,12 @@ def note(credential: ExchangeCredential, changes: Sequence[Change], *, now: date
             why=change.why[:300],
             fills=change.fills,
             # Without a price it is in no dollar figure, neither before nor after.
-            notional_usd=to_usd_places(EXACT.multiply(change.notional, prices.get((change.day, change.quote), 0))),
+            notional_usd=_usd(change.notional, prices.get((change.day, change.quote))),
         )
         for change in changes
     )
     return sum(max(1, abs(change.fills)) for change in changes)
+
+
+def _usd(notional: Decimal, price: Decimal | None) -> Any:
+    return to_usd_places(EXACT.multiply(notional, price or Decimal(0)))

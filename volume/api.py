@@ -5,28 +5,43 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, cast
 
+from django.http.response import HttpResponseBase
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
-from exchanges.models import STOPPED, Coverage, ExchangeCredential, HeldRow, SyncRun
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
-from volume import holding, queries
+from volume import holding, queries, reconcile
+from volume.data_views import stored_of, zipped
+from volume.models import Amendment, Preferences, VolumeCheck
 from volume.pagination import Pagination
 from volume.rollup import start_of
 from volume.serializers import (
+    AmendmentSerializer,
     BackfillSerializer,
+    CheckSerializer,
+    ComparisonSerializer,
+    ConfirmSerializer,
     CoverageSerializer,
     CredentialSerializer,
     DailyQuerySerializer,
+    FillSerializer,
     HeldRowSerializer,
+    KindRowSerializer,
     MarketRowSerializer,
+    PreferencesSerializer,
+    ReconciliationQuerySerializer,
+    RereadSerializer,
     RunSerializer,
+    StoredSerializer,
     SummarySerializer,
     VenueSerializer,
     VolumeQuerySerializer,
@@ -54,6 +69,8 @@ def _refusals() -> Iterator[None]:
         yield
     except (CredentialsRejected, holding.AlreadyAdded) as fault:
         raise ValidationError({"secrets": [str(fault)]}) from None
+    except holding.Retired as fault:
+        raise ValidationError(str(fault)) from None
     except VenueError as fault:
         raise VenueTrouble(str(fault)) from None
 
@@ -86,7 +103,8 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
             credential.label = values["label"]
             credential.save(update_fields=["label"])
         if (wanted := values.get("is_enabled", credential.is_enabled)) != credential.is_enabled:
-            holding.resume(credential, now=now) if wanted else holding.pause(credential)
+            with _refusals():
+                holding.resume(credential, now=now) if wanted else holding.pause(credential)
 
     def perform_destroy(self, instance: ExchangeCredential) -> None:
         holding.remove(instance)
@@ -102,6 +120,8 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
 
     def _readable(self) -> ExchangeCredential:
         credential = self.get_object()
+        if credential.retired_at:
+            raise ValidationError(f"{credential}: {holding.retired_words(credential)}")
         if not credential.is_enabled:
             raise ValidationError(f"{credential} is paused: resume it first (PATCH is_enabled).")
         if credential.health_state in STOPPED:
@@ -131,12 +151,31 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
         holding.ask_for_reading(credential, now=now, backfill=True)
         return Response(self.get_serializer(credential).data, status=status.HTTP_202_ACCEPTED)
 
+    @extend_schema(request=RereadSerializer, responses={202: CredentialSerializer})
+    @action(detail=True, methods=["post"])
+    def reread(self, request: Request, pk: str) -> Response:
+        """Reads a range once more, or everything where none is given. Harmless at any time, and resumed if cut off."""
+        credential = self._readable()
+        wanted = RereadSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        holding.read_again(credential, wanted.window(credential, now=timezone.now()), now=timezone.now())
+        return Response(self.get_serializer(credential).data, status=status.HTTP_202_ACCEPTED)
+
     @extend_schema(request=None, responses=CredentialSerializer)
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, pk: str) -> Response:
         """Ends a running backfill after its page. It goes on later from where it was."""
         credential = self.get_object()
         holding.stop_backfill(credential)
+        return Response(self.get_serializer(credential).data)
+
+    @extend_schema(request=None, responses=CredentialSerializer)
+    @action(detail=True, methods=["post"])
+    def retire(self, request: Request, pk: str) -> Response:
+        """Removes the key and keeps the history, which still counts. DELETE removes both."""
+        credential = self.get_object()
+        if not credential.retired_at:
+            holding.retire(credential, now=timezone.now())
         return Response(self.get_serializer(credential).data)
 
 
@@ -174,6 +213,30 @@ class MarketViewSet(_Computed):
         query = VolumeQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         return self.answer(request, queries.markets(query.as_filter(_owner(request)), now=timezone.now()))
+
+
+class KindViewSet(_Computed):
+    """Your volume by how the fills came about: order book, block trades, TWAP, liquidations ..."""
+
+    @extend_schema(parameters=[VolumeQuerySerializer], responses=KindRowSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        query = VolumeQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        return self.answer(request, queries.kinds(query.as_filter(_owner(request))))
+
+
+class PreferencesView(APIView):
+    """How you want your volume counted. Every view follows at once."""
+
+    @extend_schema(responses=PreferencesSerializer)
+    def get(self, request: Request) -> Response:
+        return Response(PreferencesSerializer(Preferences.of(_owner(request))).data)
+
+    @extend_schema(request=PreferencesSerializer, responses=PreferencesSerializer)
+    def patch(self, request: Request) -> Response:
+        chosen = PreferencesSerializer(Preferences.of(_owner(request)), data=request.data, partial=True)
+        chosen.is_valid(raise_exception=True)
+        return Response(PreferencesSerializer(holding.prefer(request.user, **chosen.validated_data)).data)
 
 
 class SummaryViewSet(viewsets.ViewSet):
@@ -233,12 +296,90 @@ class HeldRowViewSet(_OfMyAccounts):
         return super().list(request, *args, **kwargs)
 
 
+class AmendmentViewSet(_OfMyAccounts):
+    """Days that changed after they had been called read, by how much, and why. Newest first."""
+
+    model, serializer_class = Amendment, AmendmentSerializer
+
+    @OF_CREDENTIAL
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
+class FillViewSet(_OfMyAccounts):
+    """Your fills in perpetual markets, newest first."""
+
+    model, serializer_class = Fill, FillSerializer
+
+    def get_queryset(self) -> Any:
+        query = VolumeQuerySerializer(data=self.request.query_params)
+        query.is_valid(raise_exception=True)
+        return queries.fills(query.as_filter(_owner(self.request)))
+
+    @extend_schema(parameters=[VolumeQuerySerializer])
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
+class ReconciliationViewSet(_Computed):
+    """What venues say your accounts traded, beside what perpdash counted. Newest first within an answer of a venue."""
+
+    @extend_schema(parameters=[ReconciliationQuerySerializer], responses=ComparisonSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        query = ReconciliationQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        now, since = timezone.now(), query.validated_data.get("since")
+        rows = [
+            reconcile.as_json(comparison)
+            for account in query.as_filter(_owner(request)).accounts()
+            for comparison in reconcile.compare(account, now=now, since=start_of(since) if since else None)
+        ]
+        return self.answer(request, rows)
+
+
 class VenueViewSet(_Computed):
     """The venues perpdash can read, and what each needs from you."""
 
     @extend_schema(responses=VenueSerializer(many=True))
     def list(self, request: Request) -> Response:
         return self.answer(request, [_venue_json(slug) for slug in VENUES])
+
+
+class CheckViewSet(_OfMyAccounts):
+    """The proofs of your numbers: fills, days, ledger and totals against each other. Newest first."""
+
+    model, serializer_class = VolumeCheck, CheckSerializer
+
+    @OF_CREDENTIAL
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
+class ExportViewSet(viewsets.ViewSet):
+    """Everything that is yours, as one ZIP of CSV files; README.txt in it says what each holds. No secrets."""
+
+    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    def list(self, request: Request) -> HttpResponseBase:
+        return zipped(request.user, timezone.now())
+
+
+class DataView(APIView):
+    """What is stored of you."""
+
+    @extend_schema(operation_id="data_retrieve", responses=StoredSerializer)
+    def get(self, request: Request) -> Response:
+        """How much there is of it."""
+        return Response(StoredSerializer(stored_of(_owner(request))).data)
+
+    @extend_schema(request=ConfirmSerializer, responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Removes all of it but your sign-in, for good. The body is {"confirm": your user name}."""
+        wanted = ConfirmSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        if wanted.validated_data["confirm"] != request.user.get_username():
+            raise ValidationError({"confirm": ["The name you sign in with. Nothing was removed."]})
+        holding.remove_all(_owner(request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 def _venue_json(slug: str) -> dict[str, Any]:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Q
+
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, HeldRow
 from exchanges.venues.base import Window, subtract
+from volume.models import DailyVolume, Preferences
 
 # New fills are asked for every few seconds; an account not read for so long makes its numbers stale.
 STALE_AFTER = timedelta(minutes=5)
@@ -24,14 +27,17 @@ class Lack:
     state: str  # "unread", "stale", or a state of Coverage
     why: str
     remedy: str = ""
+    stream: str = ""
+    retry_at: datetime | None = None  # of a gap
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a figure is complete, and if not, why in sentences."""
+    """Whether a figure is complete, and if not, why in sentences. `stale`: an account was not read lately."""
 
     complete: bool
     why: tuple[str, ...] = ()
+    stale: bool = False
 
 
 class Completeness:
@@ -51,6 +57,14 @@ class Completeness:
             ]
             for pk, credential in self.credentials.items()
         }
+        market = set(
+            Preferences.objects.filter(owner__in={item.owner_id for item in self.credentials.values()})
+            .filter(stablecoins_at_market=True).values_list("owner_id", flat=True)
+        )  # fmt: skip
+        at_market = [pk for pk, item in self.credentials.items() if item.owner_id in market]
+        at_par = [pk for pk, item in self.credentials.items() if item.owner_id not in market]
+        other = Q(credential__in=at_market, is_at_market=False) | Q(credential__in=at_par, is_at_market=True)
+        self.recomputing = set(DailyVolume.objects.filter(other).order_by().values_list("credential", flat=True))
         self.held: dict[int, list[datetime | None]] = defaultdict(list)
         held = HeldRow.objects.filter(credential__in=self.credentials).order_by("pk")
         for pk, executed_at in held.values_list("credential_id", "executed_at"):
@@ -61,35 +75,32 @@ class Completeness:
         window: Window,
         credential_ids: Iterable[int] | None = None,
         *,
-        not_priced: int = 0,
-        fees_not_priced: int = 0,
+        unpriced: Iterable[str] = (),
         is_all: bool = False,
     ) -> Verdict:
         """The verdict on a figure over `window` of these accounts (all, if not said).
 
-        `is_all` is a figure of all there is of each account, however far back that was asked for.
+        `unpriced` are sentences on what of it has no price. `is_all` is a figure of all there is of each account,
+        however far back that was asked for.
         """
         why: list[str] = []
+        stale = False
         for pk in self.credentials if credential_ids is None else credential_ids:
             account, history_from = str(self.credentials[pk]), self.credentials[pk].history_from
             if window.since < history_from and not is_all:
                 why.append(f"{account}: Asked for only from {history_from:%Y-%m-%d %H:%M} UTC on.")
-            why += [
-                f"{lack.account}: {lack.why}"
-                for lack in self.lacks[pk]
-                if lack.window.since < window.until and lack.window.until > window.since
+            lacks = [
+                lack for lack in self.lacks[pk] if lack.window.since < window.until and lack.window.until > window.since
             ]
+            why += [f"{lack.account}: {lack.why} {lack.remedy}".rstrip() for lack in lacks]
+            stale = stale or any(lack.state == "stale" for lack in lacks)
             held = sum(1 for at in self.held[pk] if at is None or window.since <= at < window.until)
             if held:
                 why.append(f"{account}: {held} {'row' if held == 1 else 'rows'} held, not understood and not counted.")
-        if not_priced:
-            why.append(
-                f"{not_priced} {'fill' if not_priced == 1 else 'fills'} without a price in dollars, not counted."
-            )
-        if fees_not_priced:
-            fills = "1 fill" if fees_not_priced == 1 else f"{fees_not_priced} fills"
-            why.append(f"The fees of {fills} have no price in dollars and are not in the fees.")
-        return Verdict(not why, tuple(dict.fromkeys(why)))
+            if pk in self.recomputing:
+                why.append(f"{account}: Its days are being recomputed, because you count stablecoins otherwise now.")
+        why += unpriced
+        return Verdict(not why, tuple(dict.fromkeys(why)), stale)
 
     def complete_from(self, pk: int) -> datetime | None:
         """The first UTC day since which nothing is missing up to the last reading; None where even that day lacks some.
@@ -103,42 +114,66 @@ class Completeness:
         day = midnight if midnight == start else midnight + timedelta(days=1)
         return day if credential.fresh_at and day < credential.fresh_at else None
 
+    def complete_since(self, pks: Iterable[int]) -> datetime | None:
+        """The first day since which all of these accounts are complete; None where one of them is not even today."""
+        days = [self.complete_from(pk) for pk in pks]
+        known = [day for day in days if day]
+        return max(known) if known and len(known) == len(days) else None
+
+    def unread(self, pk: int) -> timedelta:
+        """How much time, over all streams, is still to be read."""
+        windows = (lack.window for lack in self.lacks[pk] if lack.state == "unread")
+        return sum((window.until - window.since for window in windows), timedelta())
+
     def progress(self, pk: int) -> float:
         """The share of the wanted time, over all streams, that is settled: covered, or known to be out of reach."""
         credential = self.credentials[pk]
         wanted = (self.now - credential.history_from) * len(credential.streams)
-        unread = (lack.window for lack in self.lacks[pk] if lack.state == "unread")
-        return 1 - sum((window.until - window.since for window in unread), timedelta()) / wanted
+        return 1 - self.unread(pk) / wanted
 
     def _lacks(self, credential: ExchangeCredential, rows: list[Coverage]) -> Iterable[Lack]:
         account = str(credential)
         is_fresh = credential.fresh_at is not None and self.now - credential.fresh_at <= STALE_AFTER
-        if credential.fresh_at and not is_fresh:
+        if credential.fresh_at and not is_fresh and not credential.retired_at:
             remedy = _turn(credential) or "Read new fills now."
             why = f"Not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
             yield Lack(credential.pk, account, Window(credential.fresh_at, self.now), "stale", why, remedy)
         for row in rows:
             if row.state != State.COVERED:
-                window = Window(row.from_at, row.until_at)
-                yield Lack(credential.pk, account, window, row.state, row.reason, row.remedy)
+                window, why = Window(row.from_at, row.until_at), row.reason
+                if row.state == State.GAP:
+                    why = f"{_range(window)} could not be read: {row.reason}"
+                remedy = row.remedy or (_again(credential, row.retry_at) if row.state == State.GAP else "")
+                yield Lack(credential.pk, account, window, row.state, why, remedy, row.stream, row.retry_at)
         known = [Window(row.from_at, row.until_at) for row in rows]
-        # What came after the last reading is a matter of freshness, not of gaps.
-        end = credential.fresh_at or (known[-1].until if known else self.now)
+        # What came after the last reading is a matter of freshness, not of gaps. Before one has ended nothing is fresh.
+        end = credential.fresh_at or self.now
         going_on = "It is being read." if credential.is_backfilling else "“Read what is missing” on its page reads it."
         unread_remedy = _turn(credential) or going_on
         for window in subtract(Window(credential.history_from, max(end, credential.history_from)), known):
-            yield Lack(credential.pk, account, window, "unread", _unread(window), unread_remedy)
+            why = f"{_range(window)} is not read yet."
+            yield Lack(credential.pk, account, window, "unread", why, unread_remedy)
 
 
 def _turn(credential: ExchangeCredential) -> str:
     """What the owner has to do before anything is read; empty where nothing."""
+    if credential.retired_at:
+        return "Only its history is kept."
     if not credential.is_enabled:
         return "The account is paused: resume it."
     return "The account needs you first." if credential.health_state in STOPPED else ""
 
 
-def _unread(window: Window) -> str:
-    return f"{window.since:%Y-%m-%d %H:%M} to {window.until:%Y-%m-%d %H:%M} UTC is not read yet."
+def _again(credential: ExchangeCredential, retry_at: datetime | None) -> str:
+    at = f" at {retry_at:%Y-%m-%d %H:%M} UTC" if retry_at else ""
+    going_on = (
+        f"It is tried again{at}." if credential.is_backfilling else "“Read what is missing” on its page reads it."
+    )
+    return _turn(credential) or going_on
+
+
+def _range(window: Window) -> str:
+    return f"{window.since:%Y-%m-%d %H:%M} to {window.until:%Y-%m-%d %H:%M} UTC"
 
 
 def as_json(lack: Lack) -> dict[str, Any]:
@@ -148,4 +183,6 @@ def as_json(lack: Lack) -> dict[str, Any]:
         "until": lack.window.until.isoformat(),
         "why": lack.why,
         "remedy": lack.remedy,
+        "stream": lack.stream,
+        "retry_at": lack.retry_at.isoformat() if lack.retry_at else None,
     }

@@ -1,19 +1,21 @@
 """What page, API, socket and command line show, already shaped. Every query starts from the owner."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, F, Max, Q, Sum, Value
+from django.db.models import Count, F, Max, Q, QuerySet, Sum, Value
 from django.db.models.functions import Trunc
 
+from exchanges.doctor import in_words
 from exchanges.fields import DecimalSum, UsdSum, plain, to_usd_places
-from exchanges.models import ExchangeCredential, Fill
-from exchanges.venues.base import EXACT, FORCED, Window
+from exchanges.models import ExchangeCredential, Fill, SyncRun
+from exchanges.venues.base import EXACT, FORCED, Kind, Window
 from volume.completeness import Completeness, as_json
-from volume.models import DailyVolume
+from volume.models import DailyVolume, Preferences
 from volume.rollup import start_of, usd_prices
 
 KEYS = ("day", "venue", "market", "credential")
@@ -53,17 +55,12 @@ def volume(
 ) -> list[dict[str, Any]]:
     """One row per combination of the keys `by`, in their order: the keys, then COLUMNS. Amounts are Decimals.
 
-    `base_qty` is None unless rows are per market: sizes of different coins do not add up. `why` says what an
-    incomplete row lacks. With `fees_apart` that is said of the volume alone, and `fees_complete` of the fees.
+    `base_qty` is None unless rows are per market: sizes of different coins do not add up. Forced fills are in the
+    volume of the accounts whose owners count them. `why` says what an incomplete row lacks. With `fees_apart` that is
+    said of the volume alone, and `fees_complete` of the fees.
     """
     accounts = wanted.accounts()
-    days = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts])
-    if wanted.since:
-        days = days.filter(day__gte=wanted.since)
-    if wanted.until:
-        days = days.filter(day__lt=wanted.until)
-    if wanted.markets:
-        days = days.filter(symbol__in=wanted.markets)
+    days = _days_of(wanted, accounts)
     names = {
         "day": Trunc("day", granularity) if granularity != "day" else F("day"),
         "venue": F("credential__venue"),
@@ -71,40 +68,187 @@ def volume(
         "credential": F("credential_id"),
     }
     keys = {f"by_{key}": names[key] for key in by}
-    sums: dict[str, Any] = {column: UsdSum(column) for column in USD_COLUMNS}
+    sums: dict[str, Any] = {f"sum_{column}": UsdSum(column) for column in USD_COLUMNS}
     if "market" in by:
-        sums["base_qty"] = DecimalSum("base_qty")
+        sums["sum_base_qty"] = DecimalSum("base_qty")
+    if counting := counting_forced(accounts):
+        counted = Q(credential__in=counting)
+        sums |= {
+            "in_fills": Sum("forced_fills", filter=counted),
+            "in_qty": DecimalSum("forced_qty", filter=counted),
+            "in_usd": UsdSum("forced_usd", filter=counted),
+            "in_maker": UsdSum("forced_maker_usd", filter=counted),
+            "in_buy": UsdSum("forced_buy_usd", filter=counted),
+        }
     found: Any = days.order_by()
     found = found.values(**keys) if keys else found.annotate(everything=Value(1)).values("everything")
     rows = list(
         found.annotate(
-            fill_count=Sum("fills"), forced_count=Sum("forced_fills"), not_priced=Sum("fills_not_priced"),
-            fees_lost=Sum("fees_not_priced_fills"),
-            **{f"sum_{column}": expression for column, expression in sums.items()},
+            sum_fills=Sum("fills"), sum_forced_fills=Sum("forced_fills"), not_priced=Sum("fills_not_priced"),
+            fees_lost=Sum("fees_not_priced_fills"), **sums,
         ).order_by(*keys)
     )  # fmt: skip
     completeness = Completeness(accounts, now=now)
+    lost = any(row["not_priced"] or row["fees_lost"] for row in rows)
+    unpriced = _unpriced(days, keys, accounts, fees_apart=fees_apart) if lost else {}
     shaped = []
     for row in rows:
+        if counting:
+            _count_forced_in(row)
         key_values = {key: row[f"by_{key}"] for key in by}
         window = _window_of(key_values.get("day"), granularity, wanted, accounts, now)
         verdict = completeness.of(
-            window, _accounts_of(key_values, accounts), not_priced=row["not_priced"] or 0,
-            fees_not_priced=0 if fees_apart else row["fees_lost"] or 0,
+            window, _accounts_of(key_values, accounts), unpriced=unpriced.get(tuple(key_values.values()), ()),
             is_all="day" not in by and wanted.since is None,
         )  # fmt: skip
         shaped.append(
             key_values
-            | {
-                "fills": row["fill_count"] or 0,
-                "base_qty": row.get("sum_base_qty"),
-                "forced_fills": row["forced_count"] or 0,
-            }
+            | {"base_qty": row.get("sum_base_qty")}
+            | {column: row[f"sum_{column}"] or 0 for column in ("fills", "forced_fills")}
             | {column: row[f"sum_{column}"] for column in USD_COLUMNS}
-            | {"complete": verdict.complete, "why": list(verdict.why)}
+            | {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
             | ({"fees_complete": not row["fees_lost"]} if fees_apart else {})
         )
     return shaped
+
+
+def counting_forced(accounts: Iterable[ExchangeCredential]) -> list[int]:
+    """Those of the accounts whose owners count liquidations and auto-deleveraging."""
+    owners = {account.owner_id for account in accounts}
+    chosen = Preferences.objects.filter(owner__in=owners, counts_forced=True).values_list("owner_id", flat=True)
+    counting = set(chosen)
+    return [account.pk for account in accounts if account.owner_id in counting]
+
+
+def _count_forced_in(row: dict[str, Any]) -> None:
+    usd, maker, buy = row["in_usd"], row["in_maker"], row["in_buy"]
+    row["sum_fills"] = (row["sum_fills"] or 0) + (row["in_fills"] or 0)
+    more = {"notional": usd, "maker": maker, "taker": usd - maker, "buy": buy, "sell": usd - buy}
+    for name, amount in more.items():
+        row[f"sum_{name}_usd"] += amount
+    if "sum_base_qty" in row:
+        row["sum_base_qty"] = EXACT.add(row["sum_base_qty"], row["in_qty"])
+
+
+def _days_of(wanted: Filter, accounts: Iterable[ExchangeCredential]) -> QuerySet[DailyVolume]:
+    days = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts])
+    if wanted.since:
+        days = days.filter(day__gte=wanted.since)
+    if wanted.until:
+        days = days.filter(day__lt=wanted.until)
+    if wanted.markets:
+        days = days.filter(symbol__in=wanted.markets)
+    return days
+
+
+def _unpriced(
+    days: QuerySet[DailyVolume], keys: dict[str, Any], accounts: Iterable[ExchangeCredential], *, fees_apart: bool
+) -> dict[tuple[Any, ...], list[str]]:
+    """By the values of the keys, sentences on what has no price in dollars, an account at a time."""
+    fills: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    fees: dict[tuple[Any, ...], dict[int, _Fees]] = defaultdict(lambda: defaultdict(_Fees))
+    rows: Any = days.filter(Q(fills_not_priced__gt=0) | Q(fees_not_priced_fills__gt=0)).order_by()
+    rows = rows.annotate(**keys).values(
+        *keys, "credential_id", "fills_not_priced", "fees_not_priced_fills", "fees_not_priced"
+    )
+    for row in rows:
+        at, pk = tuple(row[key] for key in keys), row["credential_id"]
+        fills[at][pk] += row["fills_not_priced"]
+        if not fees_apart and row["fees_not_priced_fills"]:
+            fees[at][pk].add(row["fees_not_priced_fills"], row["fees_not_priced"])
+    names = {account.pk: str(account) for account in accounts}
+    said: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for at, counts in fills.items():
+        said[at] += [fills_without_price(names[pk], count) for pk, count in counts.items() if count]
+    for at, by_account in fees.items():
+        said[at] += [part.words(names[pk]) for pk, part in by_account.items()]
+    return said
+
+
+def fills_without_price(account: str, count: int) -> str:
+    return f"{account}: {'1 fill is' if count == 1 else f'{count:,} fills are'} not priced in dollars and not counted."
+
+
+@dataclass(slots=True)
+class _Fees:
+    """Fees of an account that have no price in dollars."""
+
+    fills: int = 0
+    amounts: dict[str, Decimal] = field(default_factory=dict)
+
+    def add(self, fills: int, amounts: dict[str, str]) -> None:
+        self.fills += fills
+        for asset, amount in amounts.items():
+            self.amounts[asset] = EXACT.add(self.amounts.get(asset, Decimal(0)), Decimal(amount))
+
+    def words(self, account: str) -> str:
+        amounts = ", ".join(f"{plain(amount)} {asset}" for asset, amount in sorted(self.amounts.items()))
+        fills = "1 fill" if self.fills == 1 else f"{self.fills:,} fills"
+        return f"{account}: the fees of {fills} ({amounts}) are not priced in dollars and not in the fees."
+
+
+def fills(wanted: Filter) -> QuerySet[Fill]:
+    """The fills themselves, newest first."""
+    found = Fill.objects.filter(credential__in=[account.pk for account in wanted.accounts()])
+    if wanted.since:
+        found = found.filter(executed_at__gte=start_of(wanted.since))
+    if wanted.until:
+        found = found.filter(executed_at__lt=start_of(wanted.until))
+    if wanted.markets:
+        found = found.filter(symbol__in=wanted.markets)
+    return found.order_by("-executed_at", "-pk")
+
+
+def kinds(wanted: Filter) -> list[dict[str, Any]]:
+    """Fills and dollars by kind, plain trades first; `counts` says whether they are in the volume."""
+    accounts = wanted.accounts()
+    days, counting = _days_of(wanted, accounts), set(counting_forced(accounts))
+    rows = days.exclude(kinds={}).values_list("credential_id", "kinds")
+    found: dict[str, _Kind] = {kind: _Kind() for kind in Kind}
+    for pk, parts in rows:
+        for kind, part in parts.items():
+            found[kind].add(part["fills"], Decimal(part["usd"]), is_counted=kind not in FORCED or pk in counting)
+    whole: Any = days.aggregate(fills=Sum("fills"), usd=UsdSum("notional_usd"))
+    others = [item for kind, item in found.items() if kind not in FORCED]
+    found[Kind.TRADE].add(
+        (whole["fills"] or 0) - sum(item.fills for item in others),
+        whole["usd"] - sum((item.usd for item in others), Decimal(0)),
+        is_counted=True,
+    )
+    return [
+        {
+            "kind": kind,
+            "label": KIND_WORDS[Kind(kind)],
+            "fills": item.fills,
+            "usd": plain(item.usd),
+            "counts": item.counts,
+        }
+        for kind, item in found.items()
+        if item.fills
+    ]
+
+
+KIND_WORDS = {
+    Kind.TRADE: "order book",
+    Kind.BLOCK: "block trades",
+    Kind.SPREAD: "legs of spreads",
+    Kind.RPI: "retail price improvement",
+    Kind.TWAP: "TWAP orders",
+    Kind.LIQUIDATION: "liquidations",
+    Kind.ADL: "auto-deleveraging",
+}
+
+
+@dataclass(slots=True)
+class _Kind:
+    fills: int = 0
+    usd: Decimal = Decimal(0)
+    counts: bool = True
+
+    def add(self, fills: int, usd: Decimal, *, is_counted: bool) -> None:
+        self.fills += fills
+        self.usd += usd
+        self.counts = is_counted
 
 
 def as_strings(row: dict[str, Any]) -> dict[str, Any]:
@@ -125,23 +269,24 @@ def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
     "24h" slides; "7d" and longer are whole UTC days, today included. "all" goes back as far as was asked for.
     """
     accounts = Filter(owner_id=owner_id).accounts()
-    completeness = Completeness(accounts, now=now)
+    completeness, chosen = Completeness(accounts, now=now), Preferences.of(owner_id)
     today = now.astimezone(UTC).date()
     venues = list(dict.fromkeys(account.venue for account in accounts))
     totals: dict[str, Any] = {}
     per_venue: dict[str, dict[str, Any]] = {venue: {} for venue in venues}
     for span in SPANS:
         since = _since(span, today, accounts, now)
-        figures = _rolling(accounts, since) if span == "24h" else _days(accounts, since.date())
+        figures = _rolling(accounts, since, chosen) if span == "24h" else _days(accounts, since.date())
         window = Window(since, now)
-        totals[span] = _total(
-            figures.values(), window, completeness, [account.pk for account in accounts], is_all=span == "all"
-        )
-        for venue in venues:
-            own = [account.pk for account in accounts if account.venue == venue]
-            per_venue[venue][span] = _total(
-                (figures[pk] for pk in own if pk in figures), window, completeness, own, is_all=span == "all"
-            )
+        for name, own in [
+            ("", accounts),
+            *((venue, [item for item in accounts if item.venue == venue]) for venue in venues),
+        ]:
+            total = _total(figures, window, completeness, own, chosen, is_all=span == "all")
+            if name:
+                per_venue[name][span] = total
+            else:
+                totals[span] = total
     changed = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts]).aggregate(day=Max("day"))
     return {
         "type": "summary",
@@ -153,13 +298,63 @@ def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
             {"venue": account.venue, "name": account.venue_name, "totals": per_venue[account.venue]}
             for account in {account.venue: account for account in accounts}.values()
         ],
-        "accounts": [account_json(account, completeness) for account in accounts],
+        "accounts": accounts_json(accounts, completeness),
+        "preferences": {
+            "counts_forced": chosen.counts_forced,
+            "stablecoins_at_market": chosen.stablecoins_at_market,
+        },
         "last_changed_day": changed["day"].isoformat() if changed["day"] else None,
     }
 
 
-def account_json(account: ExchangeCredential, completeness: Completeness) -> dict[str, Any]:
-    """How one account fares: its key, health, freshness, completeness and the progress of its backfill."""
+def accounts_json(accounts: Sequence[ExchangeCredential], completeness: Completeness) -> list[dict[str, Any]]:
+    """How accounts fare: key, health, freshness, completeness and the progress of the backfill, each."""
+    paces = _paces(accounts, completeness.now)
+    return [_account_json(account, completeness, paces.get(account.pk)) for account in accounts]
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How fast an account's past was read lately."""
+
+    seconds: float = 0.0  # that were spent
+    settled: float = 0.0  # seconds of history that were settled
+    new: int = 0
+    reached_at: datetime | None = None
+
+
+PACE_OVER = timedelta(minutes=5)
+
+
+def _paces(accounts: Sequence[ExchangeCredential], now: datetime) -> dict[int, _Pace]:
+    paces: dict[int, _Pace] = {}
+    lately = Q(ended_at=None, outcome=SyncRun.Outcome.RUNNING) | Q(ended_at__gt=now - PACE_OVER)
+    runs = SyncRun.objects.filter(lately, credential__in=accounts, reached_at__isnull=False).order_by("started_at")
+    for run in runs:
+        pace = paces.setdefault(run.credential_id, _Pace())
+        pace.seconds += ((run.ended_at or now) - run.started_at).total_seconds()
+        pace.settled += run.settled_seconds
+        pace.new += run.new
+        pace.reached_at = run.reached_at
+    return paces
+
+
+def _backfill_json(unread: timedelta, pace: _Pace | None) -> dict[str, Any] | None:
+    """Where a running backfill is and how fast; None where nothing older is being read. The time left is a guess."""
+    if not unread or not pace or not pace.reached_at:
+        return None
+    speed = pace.settled / pace.seconds if pace.seconds > 1 else 0
+    left = unread / speed if speed else None
+    return {
+        "reached_at": pace.reached_at.isoformat(),
+        "fills_per_second": round(pace.new / pace.seconds, 1) if pace.seconds > 1 else None,
+        "days_per_second": round(speed / 86_400, 2) if speed else None,
+        "seconds_left": round(left.total_seconds()) if left else None,
+        "left": f"about {in_words(left)} left" if left else "",
+    }
+
+
+def _account_json(account: ExchangeCredential, completeness: Completeness, pace: _Pace | None) -> dict[str, Any]:
     complete_from = completeness.complete_from(account.pk)
     progress = completeness.progress(account.pk)
     lacks = completeness.lacks[account.pk]
@@ -190,6 +385,8 @@ def account_json(account: ExchangeCredential, completeness: Completeness) -> dic
         "lacks": [as_json(lack) for lack in lacks],
         "held": len(completeness.held[account.pk]),
         "progress": round(progress, 4),
+        "backfill": _backfill_json(completeness.unread(account.pk), pace) if account.is_backfilling else None,
+        "retired_at": account.retired_at.isoformat() if account.retired_at else None,
         "related": account.related,
     }
 
@@ -213,22 +410,25 @@ def _since(span: str, today: date, accounts: list[ExchangeCredential], now: date
 class _Figures:
     fills: int = 0
     notional_usd: Decimal = Decimal(0)
+    forced_fills: int = 0
     forced_usd: Decimal = Decimal(0)
     not_priced: int = 0
 
 
 def _days(accounts: list[ExchangeCredential], since: date) -> dict[int, _Figures]:
-    rows = (
+    rows: Any = (
         DailyVolume.objects.filter(credential__in=[account.pk for account in accounts], day__gte=since)
         .order_by().values("credential_id")
         .annotate(
-            count=Sum("fills"), usd=UsdSum("notional_usd"), forced=UsdSum("forced_usd"), lost=Sum("fills_not_priced")
+            count=Sum("fills"), usd=UsdSum("notional_usd"), forced_count=Sum("forced_fills"),
+            forced=UsdSum("forced_usd"), lost=Sum("fills_not_priced"),
         )
     )  # fmt: skip
-    return {row["credential_id"]: _Figures(row["count"], row["usd"], row["forced"], row["lost"]) for row in rows}
+    columns = ("count", "usd", "forced_count", "forced", "lost")
+    return {row["credential_id"]: _Figures(*(row[column] for column in columns)) for row in rows}
 
 
-def _rolling(accounts: list[ExchangeCredential], since: datetime) -> dict[int, _Figures]:
+def _rolling(accounts: list[ExchangeCredential], since: datetime, chosen: Preferences) -> dict[int, _Figures]:
     """From the fills themselves: the span begins in the middle of a day."""
     parts = list(
         Fill.objects.filter(credential__in=[account.pk for account in accounts], executed_at__gte=since)
@@ -239,11 +439,12 @@ def _rolling(accounts: list[ExchangeCredential], since: datetime) -> dict[int, _
             forced=UsdSum("notional", filter=Q(kind__in=FORCED)),
         )
     )  # fmt: skip
-    prices = usd_prices({(part["day"], part["quote"]) for part in parts})
+    prices = usd_prices({(part["day"], part["quote"]) for part in parts}, at_market=chosen.stablecoins_at_market)
     figures: dict[int, _Figures] = {}
     for part in parts:
         total = figures.setdefault(part["credential_id"], _Figures())
         total.fills += part["count"]
+        total.forced_fills += part["all"] - part["count"]
         usd = prices.get((part["day"], part["quote"]))
         if usd is None:
             total.not_priced += part["all"]
@@ -254,17 +455,35 @@ def _rolling(accounts: list[ExchangeCredential], since: datetime) -> dict[int, _
 
 
 def _total(
-    figures: Iterable[_Figures], window: Window, completeness: Completeness, accounts: list[int], *, is_all: bool
+    figures: dict[int, _Figures],
+    window: Window,
+    completeness: Completeness,
+    accounts: Sequence[ExchangeCredential],
+    chosen: Preferences,
+    *,
+    is_all: bool,
 ) -> dict[str, Any]:
-    found = list(figures)
-    not_priced = sum(item.not_priced for item in found)
-    verdict = completeness.of(window, accounts, not_priced=not_priced, is_all=is_all)
+    pks = [account.pk for account in accounts]
+    found = [figures[pk] for pk in pks if pk in figures]
+    unpriced = [
+        fills_without_price(str(account), figures[account.pk].not_priced)
+        for account in accounts
+        if account.pk in figures and figures[account.pk].not_priced
+    ]
+    verdict = completeness.of(window, pks, unpriced=unpriced, is_all=is_all)
+    forced = sum((item.forced_usd for item in found), Decimal(0))
+    forced_fills = sum(item.forced_fills for item in found)
+    usd = sum((item.notional_usd for item in found), Decimal(0))
+    complete_from = completeness.complete_since(pks)
     return {
         "since": window.since.isoformat(),
-        "notional_usd": plain(sum((item.notional_usd for item in found), Decimal(0))),
-        "forced_usd": plain(sum((item.forced_usd for item in found), Decimal(0))),
-        "fills": sum(item.fills for item in found),
+        "notional_usd": plain(usd + forced if chosen.counts_forced else usd),
+        "forced_usd": plain(forced),
+        "forced_fills": forced_fills,
+        "fills": sum(item.fills for item in found) + (forced_fills if chosen.counts_forced else 0),
         "complete": verdict.complete,
+        "stale": verdict.stale,
+        "complete_from": complete_from.isoformat() if complete_from else None,
         "why": list(verdict.why),
     }
 

@@ -99,15 +99,19 @@ def refresh(
     lost.update(outcome=Outcome.STOPPED, ended_at=now, message=BROKEN_OFF)
     try:
         credential.refresh_from_db()
+        if credential.retired_at or not credential.is_enabled:  # since it was handed out
+            raise _Stopped
         _read(credential, run, wanted, clock, on_page)
+    except _Stopped:
+        _finish(credential, run, Outcome.STOPPED, STOPPED, clock())
     except Exception as fault:
         credential.due_at = clock() + doctor.LONGEST_RETRY
         doctor.note_bug(credential, fault, now=clock())
         _save(credential)
-        _finish(run, Outcome.FAILED, credential.health_text, clock())
+        _finish(credential, run, Outcome.FAILED, credential.health_text, clock())
         raise
     except BaseException:  # Ctrl-C, or the process is told to end
-        _finish(run, Outcome.STOPPED, STOPPED, clock())
+        _finish(credential, run, Outcome.STOPPED, STOPPED, clock())
         raise
     finally:
         credential.release()
@@ -144,13 +148,14 @@ def _read(
                 _count_traffic(run, venue.traffic)
     except BudgetSpent as fault:
         credential.due_at = clock() + timedelta(seconds=fault.retry_in or 0)
-        _finish(run, Outcome.WAITING, f"{fault} The rest is read then.", clock())
+        _finish(credential, run, Outcome.WAITING, f"{fault} The rest is read then.", clock())
     except (VenueError, SecretError) as fault:
         doctor.note_failure(credential, fault, now=clock())
         healed_by_user = isinstance(fault, CredentialsRejected | SecretError)
-        _finish(run, Outcome.REJECTED if healed_by_user else Outcome.UNAVAILABLE, credential.health_text, clock())
+        outcome = Outcome.REJECTED if healed_by_user else Outcome.UNAVAILABLE
+        _finish(credential, run, outcome, credential.health_text, clock())
     except _Stopped:
-        _finish(run, Outcome.STOPPED, STOPPED, clock())
+        _finish(credential, run, Outcome.STOPPED, STOPPED, clock())
     else:
         doctor.note_success(credential, now=clock())
         _conclude(credential, run, clock())
@@ -227,10 +232,10 @@ def _read_steps(
                 run.amended += amendments.note(credential, stored.changes, now=clock())
                 _count(run, stored, venue.traffic)
                 _note_progress(run, step, page)
-                for read in filter(None, (page.covered, page.out_of_reach and page.out_of_reach.window)):
-                    claimed[step].append(read)
+                for window in page.settled:
+                    claimed[step].append(window)
                     if is_rereading or step.is_again:
-                        sync.note_reread(credential, step.stream, read)
+                        sync.note_reread(credential, step.stream, window)
                 if monotonic() - pushed >= PUSH_EVERY:
                     pushed = monotonic()
                     run.save(update_fields=COUNTS)
@@ -271,8 +276,7 @@ def _note_progress(run: SyncRun, step: sync.Step, page: Page) -> None:
         moments = [row.executed_at for row in page.rows if isinstance(row, FillReport)]
         run.reached_at = max(moments, default=run.reached_at)
     if not step.is_again:
-        settled = [page.covered, page.out_of_reach and page.out_of_reach.window]
-        run.settled_seconds += sum((window.until - window.since).total_seconds() for window in settled if window)
+        run.settled_seconds += sum((window.until - window.since).total_seconds() for window in page.settled)
 
 
 def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
@@ -313,7 +317,8 @@ def _conclude(credential: ExchangeCredential, run: SyncRun, now: datetime) -> No
     not_counted = Q(executed_at__gte=run.since, executed_at__lt=run.until) | Q(executed_at=None)
     if held := credential.held_rows.filter(not_counted).count():
         parts.append(f"{held} {'row' if held == 1 else 'rows'} held, not understood")
-    _finish(run, Outcome.INCOMPLETE if parts else Outcome.COMPLETE, ". ".join(parts) + "." if parts else "", now)
+    message = ". ".join(parts) + "." if parts else ""
+    _finish(credential, run, Outcome.INCOMPLETE if parts else Outcome.COMPLETE, message, now)
 
 
 # Both below update and never insert: the account may have been removed meanwhile.
@@ -325,12 +330,27 @@ def _save(credential: ExchangeCredential, names: Sequence[str] = OUTCOME_FIELDS)
     ExchangeCredential.objects.filter(pk=credential.pk, lease=credential.lease).update(**values)
 
 
-def _finish(run: SyncRun, outcome: Outcome, message: str, now: datetime) -> None:
+def _finish(credential: ExchangeCredential, run: SyncRun, outcome: Outcome, message: str, now: datetime) -> None:
     run.outcome, run.message, run.ended_at = outcome, message[:500], now
+    run.then = _then(credential, outcome, now)
     values = {
         field.attname: getattr(run, field.attname) for field in SyncRun._meta.concrete_fields if field.name != "id"
     }
     SyncRun.objects.filter(pk=run.pk).update(**values)
+
+
+def _then(credential: ExchangeCredential, outcome: Outcome, now: datetime) -> str:
+    """What happens next, and whose turn it is."""
+    match outcome:
+        case Outcome.REJECTED:
+            return "Nothing is asked until you act."
+        case Outcome.STOPPED:
+            return "The next reading goes on from there."
+        case Outcome.COMPLETE | Outcome.INCOMPLETE if credential.due_at > now:
+            return f"New fills are asked for every {doctor.in_words(credential.venue_type.poll_every)}."
+        case _ if credential.due_at > now:
+            return f"Goes on at {credential.due_at:%H:%M:%S} UTC."
+    return "Goes on at once."
 
 
 def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]:
@@ -344,10 +364,14 @@ def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]
             stream = next(stream for stream in venue.streams if stream.name == row.stream)
             with transaction.atomic():
                 credential.lock()
-                stored = sync.store(credential, stream, Page(rows=[outcome]), now=now, late=sync.Cause.UNDERSTOOD)
-                rebuild_days(credential, stored.touched)
-                amendments.note(credential, stored.changes, now=now)
                 row.delete()
+                # One that is here was read since: what the venue said of it then is newer than this.
+                is_here = isinstance(outcome, FillReport) and credential.fills.filter(fill_id=outcome.fill_id).exists()
+                if not is_here:
+                    page = Page(rows=[outcome])
+                    stored = sync.store(credential, stream, page, now=now, late=sync.Cause.UNDERSTOOD)
+                    rebuild_days(credential, stored.touched)
+                    amendments.note(credential, stored.changes, now=now)
             understood += 1
     live.push(credential.owner_id)
     return understood, credential.held_rows.count()

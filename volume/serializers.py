@@ -1,14 +1,18 @@
 """The API's objects. Amounts are decimal text; secrets go in and never come out."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from rest_framework import serializers
 
-from exchanges.models import Coverage, ExchangeCredential, HeldRow, SyncRun
+from exchanges.fields import plain
+from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.venues import VENUES
-from exchanges.venues.base import Credentials, CredentialsRejected, Reason
+from exchanges.venues.base import Credentials, CredentialsRejected, Kind, Reason, Window
 from volume.holding import needs_key
+from volume.models import Amendment, Preferences, VolumeCheck
 from volume.queries import GRANULARITIES, KEYS, Filter
+from volume.reconcile import State
 
 
 def credential_ids(text: str) -> tuple[int, ...]:
@@ -84,6 +88,38 @@ class BackfillSerializer(serializers.Serializer[Any]):
     since = serializers.DateField(required=False, help_text="How far back; only ever extends what is wanted.")
 
 
+class RereadSerializer(serializers.Serializer[Any]):
+    """A range of UTC days (or moments), `until` exclusive; both may be left out."""
+
+    since = serializers.CharField(required=False, help_text="A UTC day or a moment: 2025-01-31, 2025-01-31T12:00:00Z.")
+    until = serializers.CharField(required=False)
+
+    def validate_since(self, value: str) -> datetime:
+        return _moment(value)
+
+    def validate_until(self, value: str) -> datetime:
+        return _moment(value)
+
+    def window(self, credential: ExchangeCredential, *, now: datetime) -> Window | None:
+        """What is meant; None is everything."""
+        values = self.validated_data
+        if not values:
+            return None
+        window = Window(values.get("since", credential.history_from), min(values.get("until", now), now))
+        if not window:
+            raise serializers.ValidationError("until must be after since, and since in the past: the range is empty.")
+        return window
+
+
+def _moment(text: str) -> datetime:
+    """Of a UTC day its beginning. Raises ValidationError."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise serializers.ValidationError("Not a day or a moment: write 2025-01-31 or 2025-01-31T12:00:00Z.") from None
+
+
 class VolumeQuerySerializer(serializers.Serializer[Any]):
     """The query of every volume view. Days are UTC; until is exclusive; lists are separated by commas."""
 
@@ -138,7 +174,7 @@ class VolumeRowSerializer(serializers.Serializer[Any]):
     credential = serializers.IntegerField(required=False)
     fills = serializers.IntegerField()
     base_qty = serializers.CharField(allow_null=True, help_text="Null unless rows are per market.")
-    notional_usd = serializers.CharField(help_text="Without forced fills.")
+    notional_usd = serializers.CharField(help_text="Without forced fills, unless you chose to count them.")
     maker_usd = serializers.CharField()
     taker_usd = serializers.CharField()
     buy_usd = serializers.CharField()
@@ -147,6 +183,7 @@ class VolumeRowSerializer(serializers.Serializer[Any]):
     forced_usd = serializers.CharField()
     fees_usd = serializers.CharField()
     complete = serializers.BooleanField()
+    stale = serializers.BooleanField(help_text="Whether an account behind it was not read lately.")
     why = serializers.ListField(child=serializers.CharField(), help_text="What an incomplete row lacks.")
 
 
@@ -156,12 +193,31 @@ class MarketRowSerializer(VolumeRowSerializer):
     fees_complete = serializers.BooleanField(help_text="Whether all fees have a price in dollars.")
 
 
+class KindRowSerializer(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(choices=[(kind, kind) for kind in Kind])
+    label = serializers.CharField()  # type: ignore[assignment]
+    fills = serializers.IntegerField()
+    usd = serializers.CharField()
+    counts = serializers.BooleanField(help_text="Whether they are in the volume.")
+
+
+class PreferencesSerializer(serializers.ModelSerializer[Preferences]):
+    class Meta:
+        model = Preferences
+        fields = ["counts_forced", "stablecoins_at_market"]
+
+
 class TotalSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
-    notional_usd = serializers.CharField()
+    notional_usd = serializers.CharField(help_text="With forced fills only if you chose to count them.")
     forced_usd = serializers.CharField()
+    forced_fills = serializers.IntegerField()
     fills = serializers.IntegerField()
     complete = serializers.BooleanField()
+    stale = serializers.BooleanField(help_text="Whether an account behind it was not read lately.")
+    complete_from = serializers.DateTimeField(
+        allow_null=True, help_text="Since when all accounts behind it are complete; null where one is not even today."
+    )
     why = serializers.ListField(child=serializers.CharField())
 
 
@@ -176,9 +232,19 @@ class LackSerializer(serializers.Serializer[Any]):
     until = serializers.DateTimeField()
     why = serializers.CharField()
     remedy = serializers.CharField()
+    stream = serializers.CharField(help_text="The venue's list it is about; empty where it is all of them.")
+    retry_at = serializers.DateTimeField(allow_null=True, help_text="When a gap is tried again.")
 
     def get_fields(self) -> dict[str, Any]:
         return super().get_fields() | {"from": serializers.DateTimeField()}  # a word Python keeps for itself
+
+
+class BackfillStateSerializer(serializers.Serializer[Any]):
+    reached_at = serializers.DateTimeField(help_text="Where in the past the reading is.")
+    fills_per_second = serializers.FloatField(allow_null=True)
+    days_per_second = serializers.FloatField(allow_null=True, help_text="Of history, over all lists.")
+    seconds_left = serializers.IntegerField(allow_null=True, help_text="At this speed; null where there is none yet.")
+    left = serializers.CharField()
 
 
 class AccountSerializer(serializers.Serializer[Any]):
@@ -203,6 +269,8 @@ class AccountSerializer(serializers.Serializer[Any]):
     lacks = LackSerializer(many=True)
     held = serializers.IntegerField()
     progress = serializers.FloatField(help_text="Share of the wanted time that is settled, 0 to 1.")
+    backfill = BackfillStateSerializer(allow_null=True, help_text="Where a backfill under way is, and how fast.")
+    retired_at = serializers.DateTimeField(allow_null=True, help_text="Removed, with its history kept, since then.")
     related = serializers.JSONField()
 
 
@@ -214,6 +282,7 @@ class SummarySerializer(serializers.Serializer[Any]):
     totals = serializers.DictField(child=TotalSerializer(), help_text="By span: 24h, 7d, 14d, 30d, all.")
     venues = VenueTotalsSerializer(many=True)
     accounts = AccountSerializer(many=True)
+    preferences = PreferencesSerializer()
     last_changed_day = serializers.DateField(allow_null=True)
 
 
@@ -222,8 +291,50 @@ class RunSerializer(serializers.ModelSerializer[SyncRun]):
         model = SyncRun
         fields = [
             "id", "credential", "trigger", "started_at", "ended_at", "since", "until", "requests", "retries",
-            "waited_seconds", "rows", "new", "seen", "skipped", "held", "retracted", "outcome", "message",
+            "waited_seconds", "waits", "asked", "rows", "new", "seen", "skipped", "held", "retracted", "amended",
+            "reached_at", "outcome", "message", "then",
         ]  # fmt: skip
+
+
+class AmendmentSerializer(serializers.ModelSerializer[Amendment]):
+    notional_usd = serializers.SerializerMethodField(help_text="More, or less, than before; forced fills included.")
+
+    class Meta:
+        model = Amendment
+        fields = ["id", "credential", "seen_at", "day", "symbol", "cause", "why", "fills", "notional_usd"]
+
+    def get_notional_usd(self, amendment: Amendment) -> str:
+        return plain(amendment.notional_usd)
+
+
+class FillSerializer(serializers.ModelSerializer[Fill]):
+    price = serializers.SerializerMethodField(help_text="Quote units per base unit.")
+    qty = serializers.SerializerMethodField(help_text="Base units.")
+    notional = serializers.SerializerMethodField(help_text="Quote units.")
+    fee = serializers.SerializerMethodField(help_text="In the fee asset; above 0 paid, below 0 rebate.")
+    realized_pnl = serializers.SerializerMethodField(help_text="Quote units, fees not deducted; null if not said.")
+
+    class Meta:
+        model = Fill
+        fields = [
+            "id", "credential", "fill_id", "executed_at", "day", "symbol", "base", "quote", "side", "liquidity",
+            "kind", "price", "qty", "notional", "fee", "fee_asset", "realized_pnl",
+        ]  # fmt: skip
+
+    def get_price(self, fill: Fill) -> str:
+        return plain(fill.price)
+
+    def get_qty(self, fill: Fill) -> str:
+        return plain(fill.qty)
+
+    def get_notional(self, fill: Fill) -> str:
+        return plain(fill.notional)
+
+    def get_fee(self, fill: Fill) -> str:
+        return plain(fill.fee)
+
+    def get_realized_pnl(self, fill: Fill) -> str | None:
+        return None if fill.realized_pnl is None else plain(fill.realized_pnl)
 
 
 class CoverageSerializer(serializers.ModelSerializer[Coverage]):
@@ -236,6 +347,47 @@ class HeldRowSerializer(serializers.ModelSerializer[HeldRow]):
     class Meta:
         model = HeldRow
         fields = ["id", "credential", "stream", "raw", "why", "executed_at", "seen_at"]
+
+
+class ReconciliationQuerySerializer(serializers.Serializer[Any]):
+    credential = serializers.CharField(required=False, help_text="Numbers of credentials, separated by commas.")
+    since = serializers.DateField(
+        required=False, help_text="Compares windows that end after this UTC day began; the last 15 days if not said."
+    )
+
+    def validate_credential(self, value: str) -> tuple[int, ...]:
+        return credential_ids(value)
+
+    def as_filter(self, owner_id: int) -> Filter:
+        return Filter(owner_id=owner_id, credentials=self.validated_data.get("credential", ()))
+
+
+class MarketSumSerializer(serializers.Serializer[Any]):
+    market = serializers.CharField()
+    usd = serializers.CharField()
+
+
+class ComparisonSerializer(serializers.Serializer[Any]):
+    """A figure of a venue beside our sum: all perpetual fills of the window, forced ones too, stablecoins at 1:1."""
+
+    credential = serializers.IntegerField()
+    name = serializers.CharField(help_text="The venue's own name of the figure.")
+    label = serializers.CharField(help_text="Its window, in words.")  # type: ignore[assignment]
+    since = serializers.DateTimeField(allow_null=True, help_text="Null: as long as the account exists.")
+    until = serializers.DateTimeField()
+    seen_at = serializers.DateTimeField(help_text="When the venue said it.")
+    theirs_usd = serializers.CharField(help_text="To the cent.")
+    ours_usd = serializers.CharField()
+    difference_usd = serializers.CharField(
+        allow_null=True, help_text="Theirs less ours, to the cent. Null while they can't be compared."
+    )
+    state = serializers.ChoiceField(choices=[state.value for state in State])
+    reasons = serializers.ListField(
+        child=serializers.CharField(), help_text="What may make the difference, or why it can't be compared yet."
+    )
+    accounts = serializers.ListField(child=serializers.CharField(), help_text="Whose fills are in our sum.")
+    markets = MarketSumSerializer(many=True, help_text="Where to look: the largest of our sum.")
+    held = serializers.IntegerField(help_text="Rows of the window that were not understood.")
 
 
 class ChoiceSerializer(serializers.Serializer[Any]):
@@ -258,3 +410,23 @@ class VenueSerializer(serializers.Serializer[Any]):
     secrets = VenueFieldSerializer(many=True)
     key_steps = serializers.ListField(child=serializers.CharField())
     memory_note = serializers.CharField()
+
+
+class CheckSerializer(serializers.ModelSerializer[VolumeCheck]):
+    class Meta:
+        model = VolumeCheck
+        fields = ["id", "credential", "checked_at", "fills", "days", "found", "findings"]
+
+
+class StoredSerializer(serializers.Serializer[Any]):
+    accounts = serializers.IntegerField()
+    fills = serializers.IntegerField()
+    days = serializers.IntegerField(help_text="UTC days of accounts with volume.")
+    runs = serializers.IntegerField()
+    held_rows = serializers.IntegerField()
+    first_fill_at = serializers.DateTimeField(allow_null=True)
+    last_fill_at = serializers.DateTimeField(allow_null=True)
+
+
+class ConfirmSerializer(serializers.Serializer[Any]):
+    confirm = serializers.CharField(help_text="The name you sign in with.")

@@ -46,7 +46,7 @@ export function showAccount(card, account) {
   showFreshness(part("fresh"), account.fresh_at);
   write(
     part("health"),
-    account.is_enabled
+    account.is_enabled || account.retired_at
       ? account.health.text || "Added. Its first reading begins."
       : "Paused. What was read stays; nothing new is read.",
   );
@@ -64,7 +64,7 @@ export function showAccount(card, account) {
   const percent = Math.min(99, Math.floor(account.progress * 100));
   part("progress").hidden = account.progress >= 1 || !account.is_enabled;
   card.querySelector("progress").value = account.progress;
-  write(part("progress-text"), `${progressWords(account)} ${percent}%`);
+  write(part("progress-text"), `${progressWords(account)} ${percent}%${paceWords(account.backfill)}`);
 }
 
 function completeWords({ held, complete_from: from, is_stale: isStale }) {
@@ -75,6 +75,14 @@ function completeWords({ held, complete_from: from, is_stale: isStale }) {
 function progressWords({ is_backfilling: isBackfilling, health }) {
   if (!isBackfilling) return "Backfill stopped at";
   return ["works", "new"].includes(health.state) ? "Reading your history:" : "History read so far:";
+}
+
+/** Where the reading is, how fast, and how long still: as the template says it. */
+function paceWords(backfill) {
+  if (!backfill) return "";
+  const { reached_at: at, fills_per_second: rate, left } = backfill;
+  const speed = rate ? `${count(Math.round(rate))} new fills a second` : "";
+  return ["", `now at ${day(at)}`, speed, left].filter((words, place) => words || !place).join(", ");
 }
 
 function showFreshness(element, freshAt) {

@@ -29,7 +29,8 @@ function showTotal(card, total, span) {
   const forced = card.querySelector("[data-forced]");
   forced.hidden = total.forced_usd === "0";
   write(forced, ` · ${usd(total.forced_usd)} forced`);
-  showMark(card.querySelector("[data-mark]"), total.complete, total.why, span);
+  card.toggleAttribute("data-stale", total.stale);
+  showMark(card.querySelector("[data-mark]"), total, span);
 }
 
 function flash(element) {
@@ -158,7 +159,7 @@ function showMarkets(markets, venues) {
     const mark = document.createElement("span");
     mark.className = "mark";
     state.append(mark);
-    showMark(mark, market.complete, market.why, `${place + 1}m`);
+    showMark(mark, market, `${place + 1}m`);
     return row(
       cell("th", market.market),
       cell("td", names[market.venue] ?? market.venue),
@@ -179,6 +180,19 @@ function showMarkets(markets, venues) {
   body.replaceChildren(...rows);
 }
 
+function showKinds(kinds) {
+  const entries = kinds.map(({ label, usd: amount, fills: number, counts }) => {
+    const entry = document.createElement("li");
+    if (!counts) entry.className = "apart";
+    const words = document.createElement("span");
+    words.className = "quiet";
+    words.textContent = `${fills(number)}${counts ? "" : ", not in the volume"}`;
+    entry.append(`${label} `, cell("b", usd(amount), { title: amount }), " ", words);
+    return entry;
+  });
+  document.getElementById("kinds").replaceChildren(...entries);
+}
+
 async function load(name) {
   wanted = name;
   const turn = ++asked;
@@ -189,11 +203,12 @@ async function load(name) {
     });
     if (answer.redirected) return location.reload(); // to the sign-in page
     if (!answer.ok) throw new Error(`${answer.status}`);
-    const { series, markets } = await answer.json();
+    const { series, markets, kinds } = await answer.json();
     if (turn !== asked) return;
     range = series.range;
     showSeries(series);
     showMarkets(markets, series.venues);
+    showKinds(kinds);
     showRange();
     isBehind = false;
     complain("");

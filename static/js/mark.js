@@ -23,16 +23,18 @@ function build(mark, key) {
   mark.append(complete, lacking, why);
 }
 
-/** `why` holds the sentences; `key` tells marks of a page apart. */
-export function showMark(mark, complete, why, key) {
+/** Of a figure: `why` holds the sentences; `key` tells marks of a page apart. */
+export function showMark(mark, { complete, stale, why }, key) {
   if (!mark.firstElementChild) build(mark, key);
+  const words = stale ? "not up to date" : "not complete";
+  mark.querySelector(".mark-lacking").textContent = words;
+  mark.querySelector("strong").textContent = `N${words.slice(1)}`;
   mark.querySelector(".mark-complete").hidden = !complete;
   mark.querySelector(".mark-lacking").hidden = complete;
   const list = mark.querySelector(".why-list");
-  const sentences = why.length ? why : ["Some fills have no price in dollars."];
-  if (!complete && [...list.children].map((item) => item.textContent).join() !== sentences.join()) {
+  if (!complete && [...list.children].map((item) => item.textContent).join() !== why.join()) {
     list.replaceChildren(
-      ...sentences.map((sentence) => {
+      ...why.map((sentence) => {
         const item = make("span", "", sentence);
         item.role = "listitem";
         return item;

@@ -41,7 +41,9 @@ def test_all_that_was_asked_for_and_read_is_complete(account: ExchangeCredential
 
 def test_an_account_that_was_not_read_yet_is_not_complete() -> None:
     factories.credential(history_from=START)
-    assert verdict(NOW - DAY).why == ("Hyperliquid · Main: 2026-08-13 12:00 to 2026-11-21 12:00 UTC is not read yet.",)
+    assert verdict(NOW - DAY).why == (
+        "Hyperliquid · Main: 2026-08-13 12:00 to 2026-11-21 12:00 UTC is not read yet. It is being read.",
+    )
 
 
 def test_one_stream_that_was_not_read_is_enough_to_say_so() -> None:
@@ -53,9 +55,9 @@ def test_one_stream_that_was_not_read_is_enough_to_say_so() -> None:
 def test_an_account_not_read_lately_makes_only_the_present_stale(account: ExchangeCredential) -> None:
     later = NOW + timedelta(minutes=6)
     assert verdict(NOW - DAY, NOW, now=later).complete
-    assert verdict(NOW - DAY, later, now=later).why == (
-        "Hyperliquid · Main: Not read since 2026-11-21 12:00 UTC.",
-    )  # fmt: skip
+    found = verdict(NOW - DAY, later, now=later)
+    assert (found.complete, found.stale) == (False, True)
+    assert found.why == ("Hyperliquid · Main: Not read since 2026-11-21 12:00 UTC. Read new fills now.",)
 
 
 def test_a_minute_since_the_last_reading_is_fresh(account: ExchangeCredential) -> None:
@@ -73,7 +75,10 @@ def test_a_gap_touches_only_the_ranges_it_lies_in(account: ExchangeCredential) -
     assert not verdict(NOW - 30 * DAY).complete
     assert verdict(NOW - 9 * DAY).complete
     assert verdict(account.history_from, gap.since).complete
-    assert verdict(gap.since, gap.until).why == ("Hyperliquid · Main: The venue did not answer.",)
+    assert verdict(gap.since, gap.until).why == (
+        "Hyperliquid · Main: 2026-11-11 12:00 to 2026-11-12 12:00 UTC could not be read: The venue did not answer. "
+        "It is tried again at 2026-11-21 12:00 UTC.",
+    )
 
 
 def test_a_held_row_marks_its_own_day_and_one_without_a_time_marks_all(account: ExchangeCredential) -> None:
@@ -105,7 +110,8 @@ def test_a_paused_account_makes_the_present_stale_and_says_so(account: ExchangeC
     ExchangeCredential.objects.update(is_enabled=False)
     later = NOW + DAY
     total = summary(account.owner_id, now=later)["totals"]["24h"]
-    assert (total["complete"], total["why"]) == (False, ["Hyperliquid · Main: Not read since 2026-11-21 12:00 UTC."])
+    said = "Hyperliquid · Main: Not read since 2026-11-21 12:00 UTC. The account is paused: resume it."
+    assert (total["complete"], total["stale"], total["why"]) == (False, True, [said])
 
 
 def test_one_accounts_lack_is_not_anothers(account: ExchangeCredential) -> None:

@@ -106,7 +106,7 @@ def test_a_quote_without_a_price_is_counted_as_not_priced_never_as_a_dollar(cloc
     assert (day.notional_usd, day.fills_not_priced, day.fees_not_priced) == (0, 1, {"EURX": "45"})
     total = summary(credential.owner_id, now=clock.now())["totals"]["24h"]
     assert not total["complete"]
-    assert "1 fill without a price in dollars, not counted." in total["why"]
+    assert "Hyperliquid · Main: 1 fill is not priced in dollars and not counted." in total["why"]
 
 
 def test_a_fee_without_a_price_is_in_no_dollar_figure_and_is_said(clock: Any, sandbox: Sandbox) -> None:
@@ -114,7 +114,9 @@ def test_a_fee_without_a_price_is_in_no_dollar_figure_and_is_said(clock: Any, sa
     read(mine(), clock)
     (found,) = volume(Filter(), by=("day",), now=clock.now())
     assert (found["fees_usd"], found["notional_usd"], found["complete"]) == (Decimal(45), Decimal(200_000), False)
-    assert found["why"] == ["The fees of 1 fill have no price in dollars and are not in the fees."]
+    assert found["why"] == [
+        "Hyperliquid · Main: the fees of 1 fill (3 HYPE) are not priced in dollars and not in the fees."
+    ]
 
 
 def test_the_chart_shows_volume_and_does_not_mind_a_fee_without_a_price(clock: Any, sandbox: Sandbox) -> None:

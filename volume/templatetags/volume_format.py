@@ -1,6 +1,7 @@
 """How figures, times and completeness are written on the pages. Decimals stay decimals up to the last digit shown."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import pairwise
@@ -10,11 +11,12 @@ from urllib.parse import urlencode
 from django import template
 from django.utils import timezone
 
-from exchanges.doctor import EXPIRY_WARNING
+from exchanges.doctor import EXPIRY_WARNING, in_words
 from exchanges.fields import plain as plain_text
-from exchanges.models import STOPPED
+from exchanges.models import STOPPED, SyncRun
 from exchanges.venues.base import EXACT, Reason, Venue
 from volume.holding import needs_key
+from volume.reconcile import Comparison, State
 
 register = template.Library()
 
@@ -63,6 +65,79 @@ def total(rows: Iterable[Mapping[str, Any]], column: str) -> Decimal:
 def count(value: int) -> str:
     """12,345."""
     return f"{value:,}"
+
+
+@register.filter(name="round")
+def rounded(value: float) -> int:
+    return round(value)
+
+
+@register.filter
+def signed(value: int) -> str:
+    """+3, −2."""
+    return f"{'−' if value < 0 else '+'}{abs(value):,}"
+
+
+@register.filter
+def signed_usd(value: Decimal) -> str:
+    """+$12.00, −$3.40."""
+    return usd(value) if value < 0 else f"+{usd(value)}"
+
+
+@register.filter
+def plural(value: int) -> str:
+    """An s, but for one more and one less."""
+    return "" if abs(value) == 1 else "s"
+
+
+@register.filter
+def counts(run: SyncRun) -> str:
+    """What a run asked and what came of it, in a sentence or two."""
+    if not run.requests:
+        return "Nothing was asked."
+    again = f", {run.retries:,} of them again" if run.retries else ""
+    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(run.skipped.items()))
+    parts = [
+        _some(run.new, "new"),
+        _some(run.seen, "seen before"),
+        f"{sum(run.skipped.values()):,} not volume ({kinds})" if run.skipped else "",
+        _some(run.held, "held"),
+        _some(run.retracted, "taken back"),
+        _some(run.amended, "changed later"),
+    ]
+    rows = f"{run.rows:,} row{'' if run.rows == 1 else 's'}"
+    what = ", ".join(filter(None, parts))
+    said = f"{run.requests:,} request{'' if run.requests == 1 else 's'}{again}, {rows}{f': {what}' if what else ''}."
+    waits = ", ".join(f"{_seconds(seconds)} ({why})" for why, seconds in run.waits.items() if seconds >= 0.05)
+    return f"{said} Waited {waits}." if waits else said
+
+
+@register.filter
+def took(run: SyncRun) -> str:
+    """How long a run took, before what asked for it: "in 12 s, "."""
+    if run.ended_at is None:
+        return ""
+    return f"in {_seconds((run.ended_at - run.started_at).total_seconds())}, "
+
+
+@register.filter
+def verdicts(comparisons: Sequence[Comparison]) -> str:
+    """14 agree, 1 differs."""
+    counted = Counter(comparison.state for comparison in comparisons)
+    words = {
+        State.AGREES: ("agrees", "agree"),
+        State.DIFFERS: ("differs", "differ"),
+        State.NOT_YET: ("can’t be compared yet", "can’t be compared yet"),
+    }
+    return ", ".join(f"{counted[state]} {words[state][counted[state] > 1]}" for state in words if counted[state])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else in_words(timedelta(seconds=seconds))
+
+
+def _some(number: int, words: str) -> str:
+    return f"{number:,} {words}" if number else ""
 
 
 @register.filter

@@ -19,7 +19,7 @@ class Command(BaseCommand):
         from accounts.models import User
         from exchanges.sandbox import SANDBOXES
         from exchanges.venues import VENUES
-        from volume import holding
+        from volume import holding, prices, proof, reconcile
         from volume.refresh import Wanted, refresh
 
         call_command("migrate", interactive=False, verbosity=0)
@@ -34,3 +34,7 @@ class Command(BaseCommand):
                 credential = holding.add(owner, venue, label, credentials, now=timezone.now())
                 run = refresh(credential, now=timezone.now(), wanted=Wanted(patience=60))
                 self.stdout.write(f"{credential}: {run.new:,} fills")
+        prices.fetch(now=timezone.now())
+        for credential in owner.credentials.all():
+            reconcile.fetch(credential, now=timezone.now())
+            proof.prove(credential, now=timezone.now())
