@@ -364,7 +364,13 @@ PAGES = {
     "volume:add": ["hyperliquid"],
     "volume:account": [1],
     "volume:key": [1],
+    "volume:fills": [1],
+    "volume:remove": [1],
     "volume:act": [1, "delete"],
+    "volume:day": ["2026-11-20"],
+    "volume:preferences": [],
+    "volume:data": [],
+    "volume:export": [],
     "accounts:sign-out": [],
     "api:root": [],
     "api:schema": [],
@@ -407,7 +413,18 @@ def test_an_address_that_does_not_exist_tells_a_stranger_nothing(nobody, ada):
 
 @pytest.mark.parametrize(
     "path",
-    ["/accounts/{}/", "/accounts/{}/key/", "/accounts/{}/delete/", "/accounts/{}/verify/", "/accounts/{}/pause/"],
+    [
+        "/accounts/{}/",
+        "/accounts/{}/key/",
+        "/accounts/{}/fills/",
+        "/accounts/{}/remove/",
+        "/accounts/{}/delete/",
+        "/accounts/{}/retire/",
+        "/accounts/{}/reread/",
+        "/accounts/{}/compare/",
+        "/accounts/{}/verify/",
+        "/accounts/{}/pause/",
+    ],
 )
 def test_the_pages_of_another_owners_account_do_not_exist(nobody, ada, path):
     mine = factories.credential(owner=ada)
