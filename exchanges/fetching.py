@@ -42,10 +42,10 @@ def fetched(
 def _fetched_in_threads(
     venue: Venue, next_step: Callable[[Sequence[Step]], Step | None], while_waiting: Callable[[], None]
 ) -> Iterator[tuple[Step, Item]]:
-    arrived: queue.Queue[tuple[Step, Page | Exception | None]] = queue.Queue(maxsize=venue.in_flight)
+    arrived: queue.Queue[tuple[Step, Page | BaseException | None]] = queue.Queue(maxsize=venue.in_flight)
     stopping = Event()
 
-    def put(step: Step, item: Page | Exception | None) -> None:
+    def put(step: Step, item: Page | BaseException | None) -> None:
         while not stopping.is_set():
             with suppress(queue.Full):
                 arrived.put((step, item), timeout=0.1)
@@ -58,7 +58,7 @@ def _fetched_in_threads(
                 if stopping.is_set():
                     return
             put(step, None)
-        except Exception as fault:
+        except BaseException as fault:  # whatever it is, whoever waits must hear of it
             put(step, fault)
 
     under_way: list[Step] = []
@@ -75,7 +75,7 @@ def _fetched_in_threads(
             except queue.Empty:
                 while_waiting()
                 continue
-            if isinstance(item, Exception) and not isinstance(item, PayloadError):
+            if isinstance(item, BaseException) and not isinstance(item, PayloadError):
                 raise item
             yield step, item
             if not isinstance(item, Page):

@@ -174,6 +174,7 @@ def _examine(credential: ExchangeCredential, venue: Venue, now: datetime) -> Non
         identity = doctor.judged(credential, venue.identify())
         doctor.refuse_twin(credential, identity)
         doctor.note_identity(credential, identity, now=now)
+        credential.rereads.exclude(stream__in=[stream.name for stream in credential.streams]).delete()
     except PayloadError as fault:
         if credential.verified_at is None:
             raise
