@@ -151,7 +151,7 @@ class ExchangeCredential(models.Model):
 
 
 class Fill(models.Model):
-    """One execution in a perpetual market. Facts only, written once."""
+    """One execution in a perpetual market, as the venue last told it. Facts only."""
 
     credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="fills", db_index=False)
     fill_id = models.CharField(max_length=200)
@@ -223,6 +223,7 @@ class Reread(models.Model):
     until_at = models.DateTimeField()
     asked_at = models.DateTimeField()
     retry_at = models.DateTimeField(null=True, blank=True)
+    is_daily = models.BooleanField(default=False, help_text="The daily second look, which goes on without a backfill.")
 
     class Meta:
         constraints = [

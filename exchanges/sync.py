@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Max, Min
 
 from exchanges.fields import as_units, plain, to_usd_places
@@ -116,37 +116,53 @@ def next_step(
 def _step_again(
     credential: ExchangeCredential, window: Window, *, now: datetime, under_way: Sequence[Step]
 ) -> Step | None:
-    """The newest part of the window that is wanted once more."""
-    if not credential.is_backfilling:
-        return None
-    wanted: list[tuple[Window, Stream]] = []
+    """The newest part of the window that is wanted once more; of a stopped backfill only the daily second look."""
+    wanted: list[tuple[Window, Stream, bool]] = []
     streams = {stream.name: stream for stream in credential.streams}
     for row in credential.rereads.exclude(retry_at__gt=now):
-        if not (stream := streams.get(row.stream)):
+        if not (stream := streams.get(row.stream)) or not (row.is_daily or credential.is_backfilling):
             continue
         part = Window(max(row.from_at, window.since), min(row.until_at, window.until))
         if stream.forgets_by_count:
             part = Window(part.since, max(now, part.until)) if part else part
         taken = [step.window for step in under_way if step.stream == stream]
-        wanted += [(left, stream) for left in (subtract(part, taken) if part else [])]
+        wanted += [(left, stream, row.is_daily) for left in (subtract(part, taken) if part else [])]
     if not wanted:
         return None
-    part, stream = max(wanted, key=lambda item: item[0].until)
-    return Step(stream, _cut(stream, part), is_older=True, is_again=True)
+    part, stream, is_daily = max(wanted, key=lambda item: item[0].until)
+    return Step(stream, _cut(stream, part), is_older=not is_daily, is_again=True)
 
 
-def ask_again(credential: ExchangeCredential, window: Window, *, now: datetime) -> None:
-    """All of the window is read once more, in every list, as far as the venue still has it; what is stored stays."""
-    for stream in credential.streams:
-        since = max(window.since, now - stream.memory) if stream.memory else window.since
-        known = [Window(row.from_at, row.until_at) for row in credential.rereads.filter(stream=stream.name)]
-        credential.rereads.filter(stream=stream.name, from_at__lt=window.until, until_at__gt=since).update(
-            retry_at=None
-        )
-        Reread.objects.bulk_create(
-            Reread(credential=credential, stream=stream.name, from_at=left.since, until_at=left.until, asked_at=now)
-            for left in subtract(Window(since, window.until), known)
-        )
+def ask_again(credential: ExchangeCredential, window: Window, *, now: datetime, is_daily: bool = False) -> bool:
+    """All of the window is read once more, in every list, as far as the venue still has it; what is stored stays.
+
+    False where there is nothing of it that could be read.
+    """
+    found = False
+    with transaction.atomic():
+        credential.lock()  # two of these at once would each add the same
+        for stream in credential.streams:
+            wanted = Window(max(window.since, now - stream.memory) if stream.memory else window.since, window.until)
+            if not wanted:
+                continue
+            found = True
+            rows = credential.rereads.filter(
+                stream=stream.name, is_daily=is_daily, from_at__lte=wanted.until, until_at__gte=wanted.since
+            )
+            ends = [(row.from_at, row.until_at) for row in rows]
+            rows.delete()
+            others = credential.rereads.filter(stream=stream.name)
+            taken = [Window(row.from_at, row.until_at) for row in others]
+            since = min([wanted.since, *(since for since, _ in ends)])
+            whole = Window(since, max([wanted.until, *(until for _, until in ends)]))
+            Reread.objects.bulk_create(
+                Reread(
+                    credential=credential, stream=stream.name, from_at=left.since, until_at=left.until, asked_at=now,
+                    is_daily=is_daily,
+                )
+                for left in subtract(whole, taken)
+            )  # fmt: skip
+    return found
 
 
 def note_reread(credential: ExchangeCredential, stream: Stream, window: Window) -> None:
@@ -229,7 +245,7 @@ def store(
     new, other = insert_fills(credential, reports)
     stored.changes += _late(credential, stream, [reports[fill_id] for fill_id in new], late)
     for report in other:
-        _follow(credential, report, stored)
+        _follow(credential, stream, report, stored)
     if renamed := {change.symbol for change in stored.changes if change.cause == Cause.RENAMED and change.fills < 0}:
         _look_for_more(credential, renamed, now)
     stored.new = len(new)
@@ -301,9 +317,13 @@ LATE_WORDS = {
 }
 
 
-def _follow(credential: ExchangeCredential, report: FillReport, stored: Stored) -> None:
+def _follow(credential: ExchangeCredential, stream: Stream, report: FillReport, stored: Stored) -> None:
     """The venue now says something else of a fill that is here: what it says last counts."""
     fill = Fill.objects.get(credential=credential, fill_id=report.fill_id)
+    # As with a fill that comes late: of a time that was never called read it is no news.
+    was_read = credential.coverage.filter(
+        stream=stream.name, state=Coverage.State.COVERED, from_at__lte=fill.executed_at, until_at__gt=fill.executed_at
+    ).exists()
     old_day, old_symbol, old_notional, old_quote = fill.day, fill.symbol, fill.notional, fill.quote
     said = []
     for name in FACTS:
@@ -315,6 +335,8 @@ def _follow(credential: ExchangeCredential, report: FillReport, stored: Stored) 
     fill.day = report.executed_at.date()
     fill.save(update_fields=[*FACTS, "day"])
     stored.touched |= {(old_day, old_symbol), (fill.day, fill.symbol)}
+    if not was_read:
+        return
     why = f"{_words(fill)}: {', '.join(said)}."[:300]
     if (old_day, old_symbol, old_quote) == (fill.day, fill.symbol, fill.quote):
         difference = EXACT.subtract(fill.notional, old_notional)
@@ -359,7 +381,10 @@ COLUMNS = (
 
 
 # What a venue may say differently later. The kind is not among them: two lists may tell the same fill's differently.
-FACTS = ("executed_at", "symbol", "base", "quote", "side", "price", "qty", "notional", "fee", "fee_asset")
+# Nor is the realized profit, which some lists leave out.
+FACTS = (
+    "executed_at", "symbol", "base", "quote", "side", "liquidity", "price", "qty", "notional", "fee", "fee_asset",
+)  # fmt: skip
 TABLE, NAMES = Fill._meta.db_table, ", ".join(COLUMNS)
 ONCE = "ON CONFLICT (credential_id, fill_id) DO NOTHING"
 

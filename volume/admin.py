@@ -121,9 +121,10 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
 
     @admin.action(description="Sync now")
     def sync_now(self, request: HttpRequest, queryset: Any) -> None:
-        for credential in queryset:
+        ready = queryset.filter(is_enabled=True)
+        for credential in ready:
             holding.ask_for_reading(credential, now=timezone.now())
-        self.message_user(request, f"{queryset.count()} accounts are being read.")
+        self.message_user(request, f"{ready.count()} accounts are being read.")
 
     @admin.action(description="Retire: remove the key, keep the history", permissions=["delete"])
     def retire_now(self, request: HttpRequest, queryset: Any) -> None:
@@ -134,9 +135,10 @@ class CredentialAdmin(admin.ModelAdmin[ExchangeCredential]):
 
     @admin.action(description="Backfill all that is missing")
     def backfill_now(self, request: HttpRequest, queryset: Any) -> None:
-        for credential in queryset:
+        ready = queryset.filter(is_enabled=True)
+        for credential in ready:
             holding.ask_for_reading(credential, now=timezone.now(), backfill=True)
-        self.message_user(request, f"{queryset.count()} accounts are being read back to their beginning.")
+        self.message_user(request, f"{ready.count()} accounts are being read back to their beginning.")
 
 
 @admin.register(DailyVolume)

@@ -7,7 +7,7 @@ from typing import Any
 
 from exchanges.fields import to_usd_places
 from exchanges.models import ExchangeCredential
-from exchanges.sync import Change
+from exchanges.sync import Cause, Change
 from exchanges.venues.base import EXACT
 from volume.models import Amendment, Preferences
 from volume.rollup import usd_prices
@@ -33,7 +33,9 @@ def note(credential: ExchangeCredential, changes: Sequence[Change], *, now: date
         )
         for change in changes
     )
-    return sum(max(1, abs(change.fills)) for change in changes)
+    # One that moved stands here twice, as gone and as come.
+    moved = (Cause.RENAMED, Cause.CHANGED)
+    return sum(max(1, abs(item.fills)) for item in changes if item.cause not in moved or item.fills >= 0)
 
 
 def _usd(notional: Decimal, price: Decimal | None) -> Any:

@@ -15,6 +15,7 @@ from volume.models import DailyVolume, Preferences
 # New fills are asked for every few seconds; an account not read for so long makes its numbers stale.
 STALE_AFTER = timedelta(minutes=5)
 State = Coverage.State
+WORST_FIRST = ("gap", "unread", "held", "stale", "out_of_reach")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a figure is complete, and if not, why in sentences. `stale`: an account was not read lately."""
+    """Whether a figure is complete, and if not, why in sentences.
+
+    `stale`: nothing is missing but what came since an account was last read.
+    """
 
     complete: bool
     why: tuple[str, ...] = ()
@@ -63,7 +67,8 @@ class Completeness:
         )  # fmt: skip
         at_market = [pk for pk, item in self.credentials.items() if item.owner_id in market]
         at_par = [pk for pk, item in self.credentials.items() if item.owner_id not in market]
-        other = Q(credential__in=at_market, is_at_market=False) | Q(credential__in=at_par, is_at_market=True)
+        other = Q(credential__in=self.credentials, is_at_market=None)
+        other |= Q(credential__in=at_market, is_at_market=False) | Q(credential__in=at_par, is_at_market=True)
         self.recomputing = set(DailyVolume.objects.filter(other).order_by().values_list("credential", flat=True))
         self.held: dict[int, list[datetime | None]] = defaultdict(list)
         held = HeldRow.objects.filter(credential__in=self.credentials).order_by("pk")
@@ -84,7 +89,7 @@ class Completeness:
         however far back that was asked for.
         """
         why: list[str] = []
-        stale = False
+        late: list[str] = []
         for pk in self.credentials if credential_ids is None else credential_ids:
             account, history_from = str(self.credentials[pk]), self.credentials[pk].history_from
             if window.since < history_from and not is_all:
@@ -93,14 +98,29 @@ class Completeness:
                 lack for lack in self.lacks[pk] if lack.window.since < window.until and lack.window.until > window.since
             ]
             why += [f"{lack.account}: {lack.why} {lack.remedy}".rstrip() for lack in lacks]
-            stale = stale or any(lack.state == "stale" for lack in lacks)
+            late += [f"{lack.account}: {lack.why} {lack.remedy}".rstrip() for lack in lacks if lack.state == "stale"]
             held = sum(1 for at in self.held[pk] if at is None or window.since <= at < window.until)
             if held:
                 why.append(f"{account}: {held} {'row' if held == 1 else 'rows'} held, not understood and not counted.")
             if pk in self.recomputing:
-                why.append(f"{account}: Its days are being recomputed, because you count stablecoins otherwise now.")
+                why.append(f"{account}: Its days are being recomputed, which takes some minutes.")
         why += unpriced
-        return Verdict(not why, tuple(dict.fromkeys(why)), stale)
+        return Verdict(not why, tuple(dict.fromkeys(why)), bool(why) and set(why) == set(late))
+
+    def state(self, window: Window) -> tuple[str, list[str]]:
+        """The worst that is to be said of the window for all accounts, in a word for drawing, and why in sentences."""
+        verdict = self.of(window)
+        if verdict.complete:
+            return "complete", []
+        touching = {
+            lack.state
+            for lacks in self.lacks.values()
+            for lack in lacks
+            if lack.window.since < window.until and lack.window.until > window.since
+        }
+        held = any(at is None or window.since <= at < window.until for moments in self.held.values() for at in moments)
+        states = touching | ({"held"} if held else set())
+        return next((state for state in WORST_FIRST if state in states), "unread"), list(verdict.why)
 
     def complete_from(self, pk: int) -> datetime | None:
         """The first UTC day since which nothing is missing up to the last reading; None where even that day lacks some.
@@ -133,11 +153,12 @@ class Completeness:
 
     def _lacks(self, credential: ExchangeCredential, rows: list[Coverage]) -> Iterable[Lack]:
         account = str(credential)
-        is_fresh = credential.fresh_at is not None and self.now - credential.fresh_at <= STALE_AFTER
-        if credential.fresh_at and not is_fresh and not credential.retired_at:
+        # What an account does after it was removed from here is no part of any total.
+        until = credential.retired_at or self.now
+        if credential.fresh_at and until - credential.fresh_at > STALE_AFTER:
             remedy = _turn(credential) or "Read new fills now."
             why = f"Not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
-            yield Lack(credential.pk, account, Window(credential.fresh_at, self.now), "stale", why, remedy)
+            yield Lack(credential.pk, account, Window(credential.fresh_at, until), "stale", why, remedy)
         for row in rows:
             if row.state != State.COVERED:
                 window, why = Window(row.from_at, row.until_at), row.reason
@@ -147,7 +168,7 @@ class Completeness:
                 yield Lack(credential.pk, account, window, row.state, why, remedy, row.stream, row.retry_at)
         known = [Window(row.from_at, row.until_at) for row in rows]
         # What came after the last reading is a matter of freshness, not of gaps. Before one has ended nothing is fresh.
-        end = credential.fresh_at or self.now
+        end = credential.fresh_at or until
         going_on = "It is being read." if credential.is_backfilling else "“Read what is missing” on its page reads it."
         unread_remedy = _turn(credential) or going_on
         for window in subtract(Window(credential.history_from, max(end, credential.history_from)), known):

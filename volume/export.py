@@ -77,7 +77,7 @@ TABLES = (
     Table(
         "rereads.csv", Reread,
         "Ranges that were asked to be read once more and are not done yet.",
-        ("credential_id", "stream", "from_at", "until_at", "asked_at", "retry_at"),
+        ("credential_id", "stream", "from_at", "until_at", "asked_at", "retry_at", "is_daily"),
         ("stream", "from_at"),
     ),
     Table(

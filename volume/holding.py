@@ -158,18 +158,17 @@ def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: 
     )
 
 
-def read_again(credential: ExchangeCredential, window: Window | None, *, now: datetime) -> None:
+def read_again(credential: ExchangeCredential, window: Window | None, *, now: datetime) -> Window | None:
     """Reads a range once more, or (None) everything. Nothing that is stored is lost, and nothing counts twice.
 
-    A range may begin before what was wanted so far: that much more is wanted then.
+    Returns what of it is read, which is never more than was wanted of the account so far; None where that is nothing.
     """
-    if window:
-        want_from(credential, window.since)
     whole = Window(credential.history_from, now)
     wanted = Window(max(window.since, whole.since), min(window.until, whole.until)) if window else whole
-    if wanted:
-        sync.ask_again(credential, wanted, now=now)
+    if not wanted or not sync.ask_again(credential, wanted, now=now):
+        return None
     ask_for_reading(credential, now=now, backfill=True)
+    return wanted
 
 
 def prefer(owner: Any, **chosen: bool) -> Preferences:

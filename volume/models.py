@@ -39,7 +39,9 @@ class DailyVolume(models.Model):
     fees_not_priced = models.JSONField(default=dict, help_text="{asset: amount}")
     kinds = models.JSONField(default=dict, help_text="{kind: {fills, usd}} of all that are no plain trades.")
     assets = models.JSONField(default=list, help_text="Whose prices these dollars rest on.")
-    is_at_market = models.BooleanField(default=False, help_text="Whether stablecoins count at market value.")
+    is_at_market = models.BooleanField(
+        null=True, default=False, help_text="Whether stablecoins count at market value; empty: an older perpdash's."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["credential", "day", "symbol"], name="a_day_and_market_once")]

@@ -22,7 +22,7 @@ from exchanges.venues.base import EXACT, FORCED, Kind, Liquidity, Side, Window
 from volume import queries
 from volume.completeness import STALE_AFTER, Completeness
 from volume.models import Preferences, VolumeCheck
-from volume.rollup import differences, start_of, usd_prices
+from volume.rollup import differences, outdated, start_of, usd_prices
 
 KEPT = 50  # findings; what comes after them is counted
 CHECKS_KEPT = timedelta(days=90)
@@ -94,6 +94,9 @@ def snapshot() -> Iterator[None]:
 
 
 def _days(credential: ExchangeCredential) -> Iterator[str]:
+    if waiting := outdated(credential).count():
+        yield f"{waiting:,} days and markets wait to be recomputed (manage.py rebuild_volume does it at once)"
+        return
     for item in differences(credential):
         stored = "missing" if item.stored is None else _text(item.stored)
         computed = "there is no such day" if item.computed is None else _text(item.computed)
@@ -169,8 +172,7 @@ def completeness_findings(
     held = list(credential.held_rows.values_list("executed_at", flat=True))
     held_days = {moment.date() for moment in held if moment}
     lacking = _lacking(credential, ledger, shown.now)
-    at_market = Preferences.of(credential.owner_id).stablecoins_at_market
-    is_current = not credential.days.filter(is_at_market=not at_market).exists()
+    is_current = not outdated(credential).exists()
     now, day = shown.now, credential.history_from.date()
     while (start := start_of(day)) < now:
         end = min(now, start + DAY)
@@ -191,8 +193,8 @@ def _lacking(credential: ExchangeCredential, ledger: Sequence[Coverage], now: da
     """The ranges of which some list of the account is not read, not even lately."""
     by_stream = _by_stream(ledger)
     fresh = _read_until(credential, ledger) if _is_at_rest(credential, now) else credential.fresh_at
-    is_stale = fresh is not None and now - fresh > STALE_AFTER and not credential.retired_at
-    lacking = [(fresh, now)] if fresh and is_stale else []
+    until = credential.retired_at or now  # what an account does after it was removed is no part of any total
+    lacking = [(fresh, until)] if fresh and until - fresh > STALE_AFTER else []
     for stream in credential.streams:
         rows = by_stream.get(stream.name, [])
         lacking += [(row.from_at, row.until_at) for row in rows if row.state != State.COVERED]
@@ -201,7 +203,7 @@ def _lacking(credential: ExchangeCredential, ledger: Sequence[Coverage], now: da
             if row.from_at > at:
                 lacking.append((at, row.from_at))
             at = max(at, row.until_at)
-        if (end := fresh or now) > at:
+        if (end := fresh or until) > at:
             lacking.append((at, end))
     return lacking
 
@@ -257,15 +259,15 @@ def summary_findings(
     """Whether each total is what the days of all accounts (`rows` of queries.volume) come to; the last 24 hours by
     account come from the fills."""
     venue_of = {account["id"]: account["venue"] for account in summary["accounts"]}
-    for span, length in queries.SPANS.items():
+    today = now.astimezone(UTC).date()
+    for span in queries.SPANS:
         by_venue: dict[str, Sums] = defaultdict(Sums)
-        if isinstance(length, timedelta):
+        if span == "24h":
             for account, sums in last_24h.items():
                 by_venue[venue_of[account]].add(sums)
         else:
-            first = date.min
-            if isinstance(length, int):
-                first = now.astimezone(UTC).date() - timedelta(days=length - 1)
+            first = {"all": date.min, "month": today.replace(day=1)}.get(span)
+            first = first or today - timedelta(days=queries.SPAN_DAYS[span] - 1)
             for row in rows:
                 if row["day"] >= first:
                     sums = Sums(row["fills"], row["notional_usd"], row["forced_usd"])

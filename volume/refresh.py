@@ -142,7 +142,7 @@ def _read(
         with connect(credential, patience=wanted.patience, before_sleep=hold_on) as venue:
             try:
                 if credential.verified_at is None or now - credential.verified_at > VERIFY_EVERY:
-                    _examine(credential, venue, clock())
+                    _examine(credential, venue, run.until, clock())
                 _read_steps(credential, venue, run, wanted, clock, on_page, reading)
             finally:
                 _count_traffic(run, venue.traffic)
@@ -163,18 +163,20 @@ def _read(
     _save(credential)
 
 
-def _examine(credential: ExchangeCredential, venue: Venue, now: datetime) -> None:
+def _examine(credential: ExchangeCredential, venue: Venue, until: datetime, now: datetime) -> None:
     """Once a day: the key, and a second look at the last days, for what came late.
 
     What is not understood of a key that was once accepted must not stop the reading: tomorrow again.
     """
-    if credential.verified_at:  # not for the first time: then all is read anyway
-        sync.ask_again(credential, Window(max(now - LOOK_BACK, credential.history_from), now), now=now)
+    is_first = credential.verified_at is None  # then all is read anyway
     try:
         identity = doctor.judged(credential, venue.identify())
         doctor.refuse_twin(credential, identity)
         doctor.note_identity(credential, identity, now=now)
         credential.rereads.exclude(stream__in=[stream.name for stream in credential.streams]).delete()
+        if not is_first:
+            last_days = Window(max(until - LOOK_BACK, credential.history_from), until)
+            sync.ask_again(credential, last_days, now=now, is_daily=True)
     except PayloadError as fault:
         if credential.verified_at is None:
             raise
@@ -217,7 +219,7 @@ def _read_steps(
             _note_asked(run, step)
             if page is None and not subtract(step.window, claimed.pop(step, ())):
                 continue  # nothing was left unsaid
-            if isinstance(page, PayloadError) and not step.is_older:
+            if isinstance(page, PayloadError) and not (step.is_older or step.is_again):
                 raise page  # what is new can't be read: the account says so, and takes longer breaths
             with transaction.atomic():
                 # Also the fence: a worker that lost its lease must not write beside its successor.
@@ -315,6 +317,10 @@ def _conclude(credential: ExchangeCredential, run: SyncRun, now: datetime) -> No
         parts.append(f"{gaps} {'gap' if gaps == 1 else 'gaps'} left, tried again within the hour")
     if gone := lacks.filter(state=Coverage.State.OUT_OF_REACH).order_by("from_at").first():
         parts.append(gone.reason.rstrip("."))
+    again = credential.rereads.filter(retry_at__gt=now, until_at__gt=run.since, from_at__lt=run.until)
+    if failed := again.values("from_at", "until_at").distinct().count():
+        ranges = "1 range" if failed == 1 else f"{failed} ranges"
+        parts.append(f"{ranges} could not be read once more, tried again within the hour")
     not_counted = Q(executed_at__gte=run.since, executed_at__lt=run.until) | Q(executed_at=None)
     if held := credential.held_rows.filter(not_counted).count():
         parts.append(f"{held} {'row' if held == 1 else 'rows'} held, not understood")

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,11 +14,12 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 from exchanges.fields import DecimalSum, UsdSum, plain, to_usd_places
 from exchanges.models import ExchangeCredential, Fill
 from exchanges.sync import Touched
-from exchanges.venues.base import EXACT, FORCED, Kind, Liquidity, Side
+from exchanges.venues.base import EXACT, FORCED, Kind, Liquidity, Side, Window
 from volume.models import AssetPrice, DailyVolume, Preferences
 
 ZERO = Decimal(0)
 CHUNK = 200  # days rebuilt in one statement
+OUTDATED_CHUNK = 500  # days and markets rebuilt in one transaction
 
 
 @dataclass(slots=True)
@@ -46,6 +47,17 @@ class Totals:
     assets: list[str] = field(default_factory=list)
     is_at_market: bool = False
 
+    def plus(self, other: "Totals") -> "Totals":
+        """Two days of one market as one; what is a list or an object of both is left out."""
+        added: dict[str, Any] = {}
+        for item in fields(self):
+            one, two = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(one, Decimal) and isinstance(two, Decimal):
+                added[item.name] = EXACT.add(one, two)
+            elif isinstance(one, int) and not isinstance(one, bool):
+                added[item.name] = one + two
+        return Totals(**added)
+
 
 def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = None) -> dict[tuple[date, str], Totals]:
     """What the fills of these days (of all days) come to, by (day, symbol). Reads fills and prices, writes nothing."""
@@ -53,6 +65,19 @@ def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = N
     if days is not None:
         first, last = start_of(min(days)), start_of(max(days) + timedelta(days=1))  # what the index is sorted by
         fills = fills.filter(executed_at__gte=first, executed_at__lt=last, day__in=days)
+    return _totals(credential, fills)
+
+
+def totals_between(credential: ExchangeCredential, window: Window) -> dict[str, Totals]:
+    """What the fills of a window come to, by symbol, each at the prices of its UTC day."""
+    fills = Fill.objects.filter(credential=credential, executed_at__gte=window.since, executed_at__lt=window.until)
+    found: dict[str, Totals] = {}
+    for (_, symbol), totals in _totals(credential, fills).items():
+        found[symbol] = found[symbol].plus(totals) if symbol in found else totals
+    return found
+
+
+def _totals(credential: ExchangeCredential, fills: QuerySet[Fill]) -> dict[tuple[date, str], Totals]:
     parts: list[Any] = list(
         fills.order_by()
         .values("day", "symbol", "quote", "fee_asset", "kind")
@@ -176,9 +201,12 @@ def _add(totals: Totals, part: dict[str, Any], price: dict[tuple[date, str], Dec
         if part["with_pnl"]:
             totals.realized_pnl_usd = (totals.realized_pnl_usd or ZERO) + _usd(part["pnl"], quote_usd)
     if part["kind"] != Kind.TRADE:
-        known = totals.kinds.get(part["kind"], {"fills": 0, "usd": "0"})
-        usd = plain(Decimal(known["usd"]) + notional)
-        totals.kinds[part["kind"]] = {"fills": known["fills"] + count, "usd": usd}
+        known = totals.kinds.get(part["kind"], {"fills": 0, "usd": "0", "not_priced": 0})
+        totals.kinds[part["kind"]] = {
+            "fills": known["fills"] + count,
+            "usd": plain(Decimal(known["usd"]) + notional),
+            "not_priced": known["not_priced"] + (count if quote_usd is None else 0),
+        }
     fee_usd = price.get((part["day"], part["fee_asset"]))
     if fee_usd is not None:
         totals.fees_usd += _usd(part["fees"], fee_usd)
@@ -219,4 +247,15 @@ def usd_prices(needed: set[tuple[date, str]], *, at_market: bool = False) -> dic
 def outdated(credential: ExchangeCredential) -> QuerySet[DailyVolume]:
     """Days computed before their owner chose otherwise, or by an older perpdash."""
     at_market = Preferences.of(credential.owner_id).stablecoins_at_market
-    return DailyVolume.objects.filter(Q(assets=[]) | ~Q(is_at_market=at_market), credential=credential)
+    return DailyVolume.objects.filter(Q(is_at_market=None) | Q(is_at_market=not at_market), credential=credential)
+
+
+def rebuild_outdated(credential: ExchangeCredential) -> int:
+    """Computes the outdated days anew, a few in each transaction, so that nobody waits. Returns how many rows."""
+    rebuilt = 0
+    while touched := set(outdated(credential).order_by("day").values_list("day", "symbol")[:OUTDATED_CHUNK]):
+        with transaction.atomic():
+            credential.lock()
+            rebuild_days(credential, touched)
+        rebuilt += len(touched)
+    return rebuilt

@@ -1,7 +1,9 @@
 """Thin Celery tasks: fetch the row, call one service. Arguments are ids."""
 
+import logging
 from contextlib import suppress
 from datetime import datetime, time, timedelta
+from uuid import uuid4
 
 from celery import shared_task
 from django.conf import settings
@@ -16,7 +18,9 @@ from volume import live, prices, reconcile
 from volume.models import VolumeCheck
 from volume.proof import prove
 from volume.refresh import BROKEN_OFF, NotOurs, Wanted, refresh
-from volume.rollup import outdated, rebuild_all
+from volume.rollup import outdated, rebuild_outdated
+
+logger = logging.getLogger("perpdash.tasks")
 
 # No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
 WORKERS_PER_VENUE = 2
@@ -24,6 +28,7 @@ SLICE_SECONDS = 30.0  # then others get their turn
 QUIET_RUNS_KEPT = timedelta(days=2)
 RUNS_KEPT = timedelta(days=180)
 FETCHING, LONGEST_FETCH = "prices/fetching", 300  # seconds
+FIGURES_TRIED = 3600  # seconds; then beat has come to it
 
 
 @shared_task
@@ -77,19 +82,22 @@ def _follow_up(credential: ExchangeCredential) -> None:
     """What new fills may want before beat comes to it: prices, and, the first time, the venue's own figures."""
     if prices.waiting([credential], now=timezone.now()):
         fetch_prices.apply_async(expires=LONGEST_FETCH)
-    if credential.venue_type.publishes_figures() and not credential.figures.exists():
+    lacks_figures = credential.venue_type.publishes_figures() and not credential.figures.exists()
+    if lacks_figures and cache.add(f"figures/{credential.pk}", True, FIGURES_TRIED):
         fetch_figures_of.apply_async((credential.pk,), expires=600)
 
 
 @shared_task
 def fetch_prices() -> None:
     """Prices what can be priced by now. Beat calls it, and whoever finds fills without a price. One at a time."""
-    if not cache.add(FETCHING, True, LONGEST_FETCH):
+    mine = uuid4().hex
+    if not cache.add(FETCHING, mine, LONGEST_FETCH):
         return
     try:
         found = prices.fetch(now=timezone.now())
     finally:
-        cache.delete(FETCHING)
+        if cache.get(FETCHING) == mine:  # it may have run out, and be another's by now
+            cache.delete(FETCHING)
     if found.retry_in is not None and found.retry_in < LONGEST_FETCH:
         countdown = found.retry_in + 1
         fetch_prices.apply_async(countdown=countdown, expires=countdown + LONGEST_FETCH)
@@ -102,7 +110,10 @@ def bring_up_to_date() -> None:
     if behind:
         prices.fetch(now=timezone.now())  # first: a stablecoin at market value without a price is not counted
     for credential in behind:
-        rebuild_all(credential)
+        try:
+            rebuild_outdated(credential)
+        except Exception:  # of one account: the others are brought up to date all the same
+            logger.exception("The days of %s could not be recomputed", credential)
         live.push(credential.owner_id)
     if prices.waiting(now=timezone.now()):
         fetch_prices.apply_async(expires=LONGEST_FETCH)
@@ -140,7 +151,7 @@ def fetch_figures_of(credential_id: int) -> None:
 
 
 NIGHTLY = time(3, 10)  # UTC
-LOOK_AGAIN = 600  # seconds; as often as beat calls, and longer than it takes to bring days up to date
+LOOK_AGAIN = 400  # seconds; longer than it takes to bring days up to date, and less than the broker waits for a word
 
 
 @shared_task
@@ -153,7 +164,7 @@ def prove_due() -> None:
         night -= timedelta(days=1)
     proved = VolumeCheck.objects.filter(checked_at__gte=night).values("credential_id")
     for pk in ExchangeCredential.objects.filter(venue__in=VENUES).exclude(pk__in=proved).values_list("pk", flat=True):
-        prove_account.apply_async((pk,), expires=LOOK_AGAIN)
+        prove_account.apply_async((pk,), expires=600)
 
 
 @shared_task

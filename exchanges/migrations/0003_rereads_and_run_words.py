@@ -55,6 +55,7 @@ class Migration(migrations.Migration):
                 ('until_at', models.DateTimeField()),
                 ('asked_at', models.DateTimeField()),
                 ('retry_at', models.DateTimeField(blank=True, null=True)),
+                ('is_daily', models.BooleanField(default=False, help_text='The daily second look, which goes on without a backfill.')),
                 ('credential', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='rereads', to='exchanges.exchangecredential')),
             ],
             options={

@@ -145,13 +145,16 @@ def test_what_is_wanted_twice_is_read_once_and_what_failed_is_tried_an_hour_late
     sync.ask_again(account, Window(NOW - 4 * DAY, NOW - DAY), now=NOW)
     sync.ask_again(account, Window(NOW - 5 * DAY, NOW - 2 * DAY), now=NOW)
     asked = [Window(row.from_at, row.until_at) for row in account.rereads.all()]
-    assert asked == [Window(NOW - 5 * DAY, NOW - 4 * DAY), Window(NOW - 4 * DAY, NOW - DAY)]
+    assert asked == [Window(NOW - 5 * DAY, NOW - DAY)]
     step = sync.next_step(account, Window(account.history_from, NOW), now=NOW)
     assert step
     sync.postpone_reread(account, step, now=NOW)
     following = sync.next_step(account, Window(account.history_from, NOW), now=NOW)
+    assert following is None
+    sync.ask_again(account, Window(NOW - 20 * DAY, NOW - 19 * DAY), now=NOW)
+    following = sync.next_step(account, Window(account.history_from, NOW), now=NOW)
     assert following
-    assert following.window == Window(NOW - 5 * DAY, NOW - 4 * DAY)
+    assert following.window == Window(NOW - 20 * DAY, NOW - 19 * DAY)
     account.is_backfilling = False
     assert sync.next_step(account, Window(account.history_from, NOW), now=NOW) is None
     account.is_backfilling = True
@@ -372,7 +375,7 @@ def test_a_fill_that_is_new_in_a_time_called_read_is_late_and_one_of_a_moment_ag
 
 
 def test_what_the_venue_says_last_of_a_fill_counts(paradex: ExchangeCredential) -> None:
-    put(paradex, fill())
+    put(paradex, fill(), covered=Window(NOW - 2 * DAY, NOW))
     stored = put(paradex, fill(price=Decimal("49999.50"), notional=Decimal(99_999), fee=Decimal("44.5")))
     assert changes(stored) == [(*SYMBOL_DAY, "changed", 0, Decimal(-1))]
     assert stored.touched == {SYMBOL_DAY}
@@ -385,7 +388,7 @@ def test_what_the_venue_says_last_of_a_fill_counts(paradex: ExchangeCredential) 
 
 def test_a_renamed_market_moves_its_fills_and_the_rest_is_looked_for(paradex: ExchangeCredential) -> None:
     old = fill("FILL:8", executed_at=NOW - 3 * DAY)
-    put(paradex, fill(), old)
+    put(paradex, fill(), old, covered=Window(NOW - 4 * DAY, NOW))
     stored = put(paradex, fill(symbol="XBT-USD-PERP", base="XBT"))
     day = (NOW - DAY).date()
     assert changes(stored) == [
@@ -402,3 +405,22 @@ def test_the_kind_of_a_fill_stays_what_it_was_when_another_list_tells_it_differe
     put(paradex, fill())
     assert changes(put(paradex, fill(kind=Kind.TWAP))) == []
     assert paradex.fills.get().kind == Kind.TRADE
+
+
+def test_a_change_of_a_time_that_was_never_called_read_is_followed_and_no_news(paradex: ExchangeCredential) -> None:
+    put(paradex, fill())
+    stored = put(paradex, fill(fee=Decimal(44), liquidity=Liquidity.MAKER))
+    assert (changes(stored), stored.touched) == ([], {SYMBOL_DAY})
+    assert (paradex.fills.get().fee, paradex.fills.get().liquidity) == (Decimal(44), Liquidity.MAKER)
+
+
+def test_asking_again_and_again_leaves_one_range(account: ExchangeCredential) -> None:
+    for hours in range(20):
+        now = NOW + timedelta(hours=hours)
+        sync.ask_again(account, Window(now - 3 * DAY, now), now=now, is_daily=True)
+        sync.ask_again(account, Window(now - DAY, now), now=now)
+    daily, wanted = (account.rereads.filter(is_daily=flag) for flag in (True, False))
+    assert (daily.count(), wanted.count()) <= (2, 1)
+    windows = sorted(Window(row.from_at, row.until_at) for row in account.rereads.all())
+    assert (windows[0].since, windows[-1].until) == (NOW - 3 * DAY, NOW + timedelta(hours=19))
+    assert all(first.until <= second.since for first, second in pairwise(windows))

@@ -11,7 +11,7 @@ from exchanges.venues.base import Missing, Window
 from tests import factories
 from tests.conftest import NOW
 from volume.completeness import Completeness
-from volume.queries import Filter, series, summary, volume
+from volume.queries import Filter, summary, volume
 
 pytestmark = pytest.mark.django_db
 START = NOW - timedelta(days=100)
@@ -131,13 +131,13 @@ def test_the_series_has_every_day_and_marks_the_ones_not_read() -> None:
     Ledger(account, "twap").cover(Window(NOW - 3 * DAY, NOW))
     account.fresh_at = NOW
     account.save()
-    shown = series(account.owner_id, range_name="7d", now=NOW)
+    shown = factories.series(account.owner_id, range="7d", now=NOW)
     assert shown["days"] == [f"2026-11-{day}" for day in range(15, 22)]
     assert shown["complete"] == [False, False, False, False, True, True, True]
 
 
 def test_long_ranges_are_shown_by_weeks_from_monday(account: ExchangeCredential) -> None:
-    shown = series(account.owner_id, range_name="1y", now=NOW)
+    shown = factories.series(account.owner_id, range="1y", now=NOW)
     assert shown["granularity"] == "week"
     assert all(datetime.fromisoformat(day).weekday() == 0 for day in shown["days"])
     assert shown["days"][-1] == "2026-11-16"

@@ -204,3 +204,52 @@ def test_a_row_understood_after_an_upgrade_is_told_as_such(mine: ExchangeCredent
     )  # fmt: skip
     assert reparse(mine, now=clock.now()) == (1, 0)
     assert told(mine) == [("understood", "BTC", 1, Decimal(100_000))]
+
+
+def test_a_second_look_that_fails_is_not_called_complete_and_is_tried_later(
+    mine: ExchangeCredential, sandbox: Sandbox, clock: Any
+) -> None:
+    sandbox.hyperliquid.fail(status=400)
+    run = read(mine, clock, again=True)
+    assert run.outcome != SyncRun.Outcome.COMPLETE
+    sandbox.hyperliquid.heal()
+    clock.move(60)
+    holding.read_again(mine, Window(NOW - 10 * DAY, NOW - 9 * DAY), now=clock.now())
+    sandbox.hyperliquid.after(4, lambda: None)
+    clock.move(3600)
+    assert read(mine, clock).outcome == SyncRun.Outcome.COMPLETE
+    assert not mine.rereads.exists()
+
+
+def test_a_range_that_cannot_be_read_once_more_is_said_of_the_run(clock: Any, sandbox: Sandbox) -> None:
+    credential = unified(sandbox, bybit_row("1", NOW - DAY))
+    read(credential, clock)
+    clock.move(60)
+    holding.read_again(credential, Window(NOW - 40 * DAY, NOW - 39 * DAY), now=clock.now())
+    sandbox.bybit.after(3, lambda: sandbox.bybit.fail(status=400))
+    run = read(credential, clock)
+    assert run.outcome == SyncRun.Outcome.INCOMPLETE
+    assert "1 range could not be read once more, tried again within the hour" in run.message
+    assert credential.rereads.filter(retry_at__gt=clock.now()).exists()
+
+
+def test_the_daily_second_look_goes_on_where_the_backfill_is_stopped(
+    mine: ExchangeCredential, sandbox: Sandbox, clock: Any
+) -> None:
+    holding.stop_backfill(mine)
+    late = factories.hyperliquid_row(NOW - DAY, tid=2, sz="1")
+    sandbox.hyperliquid.add(ME, rows=[factories.hyperliquid_row(NOW - 5 * DAY), late])
+    for _ in range(3):
+        clock.move(25 * 3600)
+        run = read(mine, clock)
+        assert not mine.rereads.exists()
+    assert (run.outcome, total(mine)) == (SyncRun.Outcome.COMPLETE, Decimal(150_000))
+
+
+def test_what_lies_before_the_wanted_history_is_not_read_again(mine: ExchangeCredential, clock: Any) -> None:
+    began = mine.history_from
+    assert holding.read_again(mine, Window(NOW - 4000 * DAY, NOW - 3000 * DAY), now=clock.now()) is None
+    read_from = holding.read_again(mine, Window(NOW - 4000 * DAY, NOW - 700 * DAY), now=clock.now())
+    assert read_from == Window(began, NOW - 700 * DAY)
+    mine.refresh_from_db()
+    assert mine.history_from == began

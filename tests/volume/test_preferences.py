@@ -14,9 +14,11 @@ from tests import factories
 from tests.conftest import NOW
 from volume import holding
 from volume.models import DailyVolume, Preferences
-from volume.queries import Filter, kinds, markets, series, summary, volume
+from volume.proof import prove
+from volume.queries import Filter, kinds, markets, summary, volume
 from volume.refresh import refresh
-from volume.rollup import differences
+from volume.rollup import differences, outdated
+from volume.tasks import bring_up_to_date
 
 pytestmark = pytest.mark.django_db
 ME = "0x00000000000000000000000000000000000000aa"
@@ -56,7 +58,7 @@ def figures(owner_id: int) -> dict[str, Any]:
         "venue": Decimal(shown["venues"][0]["totals"]["7d"]["notional_usd"]),
         "day": day["notional_usd"],
         "market": market["notional_usd"],
-        "chart": Decimal(series(owner_id, range_name="7d", now=NOW)["venues"][0]["notional_usd"][-1]),
+        "chart": Decimal(factories.series(owner_id, range="7d", now=NOW)["stacks"][0]["notional_usd"][-1]),
     }
 
 
@@ -129,11 +131,18 @@ def test_the_command_line_follows_the_choice(account: ExchangeCredential, capsys
     assert "BTC,3,3,150000,20000,130000,100000,50000,2,50000" in capsys.readouterr().out
 
 
-def test_days_of_an_older_perpdash_are_told_apart_and_brought_up_to_date(account: ExchangeCredential) -> None:
-    from volume.rollup import outdated, rebuild_all
-
-    DailyVolume.objects.update(assets=[], kinds={}, forced_maker_usd=0)
+def test_days_of_an_older_perpdash_are_not_called_complete_until_they_are_computed_anew(
+    account: ExchangeCredential,
+) -> None:
+    DailyVolume.objects.update(is_at_market=None, assets=[], kinds={}, forced_maker_usd=0)
     assert outdated(account).exists()
-    rebuild_all(account)
+    total = summary(account.owner_id, now=NOW)["totals"]["7d"]
+    assert not total["complete"]
+    assert "recomputed" in total["why"][0]
+    (said,) = prove(account, NOW).findings
+    assert "wait to be recomputed" in said
+    bring_up_to_date()
     assert not outdated(account).exists()
     assert not differences(account)
+    assert summary(account.owner_id, now=NOW)["totals"]["7d"]["complete"]
+    assert not prove(account, NOW).found

@@ -648,7 +648,7 @@ def test_an_owners_choice_leaves_the_others_alone(account):
 
 def test_days_an_older_perpdash_computed_are_brought_up_to_date(account):
     fill(account, YESTERDAY, fee_asset="BTC")
-    DailyVolume.objects.update(assets=[], fees_not_priced={}, fees_not_priced_fills=0)
+    DailyVolume.objects.update(is_at_market=None, assets=[], fees_not_priced={}, fees_not_priced_fills=0)
     tasks.bring_up_to_date()
     assert of(YESTERDAY).assets == ["BTC", "USDC"]
     assert queued() == ["fetch_prices"]

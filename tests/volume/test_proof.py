@@ -153,7 +153,7 @@ def test_totals_agree_with_forced_fills_counted_and_with_stablecoins_at_market(a
     for day in set(account.days.values_list("day", flat=True)):
         AssetPrice.objects.create(asset="USDC", day=day, usd="0.987654321987", source="test")
     Preferences.objects.update(stablecoins_at_market=True)
-    assert any("is_at_market is False" in finding for finding in prove(account, clock.now()).findings)
+    assert any("wait to be recomputed" in finding for finding in prove(account, clock.now()).findings)
     rebuild_all(account)
     assert findings(account) == []
 
@@ -495,7 +495,7 @@ def test_what_does_not_agree_is_looked_at_again_and_then_told(account, clock, qu
     tasks.prove_account(account.pk)
     (message,) = queue()
     assert message.decode()[:2] == [[account.pk], {"again": True}]
-    assert message.headers["eta"] == (clock.now() + timedelta(seconds=600)).isoformat()
+    assert message.headers["eta"] == (clock.now() + timedelta(seconds=400)).isoformat()
     clock.move(600)
     rebuild_all(account)  # as is done for days that are computed otherwise from now on
     tasks.prove_account(account.pk, again=True)

@@ -15,7 +15,7 @@ from tests import factories
 from tests.conftest import NOW
 from volume import holding
 from volume.models import DailyVolume
-from volume.queries import Filter, series, summary, volume
+from volume.queries import Filter, summary, volume
 from volume.refresh import NotOurs, Wanted, refresh
 from volume.rollup import differences
 
@@ -123,7 +123,7 @@ def test_the_chart_shows_volume_and_does_not_mind_a_fee_without_a_price(clock: A
     sandbox.hyperliquid.add(ME, rows=[row(feeToken="HYPE", fee="3")])
     credential = mine(history_from=NOW - timedelta(days=30))
     read(credential, clock)
-    assert all(series(credential.owner_id, range_name="7d", now=clock.now())["complete"])
+    assert all(factories.series(credential.owner_id, range="7d", now=clock.now())["complete"])
 
 
 # --- Trouble ---------------------------------------------------------------------------------------------------------

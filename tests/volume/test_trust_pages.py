@@ -12,8 +12,10 @@ from exchanges.sandbox import Sandbox
 from exchanges.venues.base import Missing, Window
 from tests import factories
 from tests.conftest import NOW
+from volume import holding
 from volume.models import Amendment, Preferences
 from volume.refresh import refresh
+from volume.rollup import rebuild_outdated
 from volume.templatetags.volume_format import counts, took
 
 pytestmark = pytest.mark.django_db
@@ -146,3 +148,38 @@ def test_a_figure_that_was_not_read_lately_is_marked_as_such(mine: Client, accou
     shown = page(mine, "/")
     assert "data-stale" in shown
     assert "not up to date" in shown
+
+
+def test_a_range_before_the_wanted_history_is_refused_in_words(mine: Client, account: Any) -> None:
+    answer = mine.post(f"/accounts/{account.pk}/reread/", {"until": "2020-01-01", "since": "2019-01-01"}, follow=True)
+    assert "its history is wanted only from 2026-10-22 12:00 UTC on" in answer.content.decode()
+    assert 'class="warning"' in answer.content.decode()
+    refused = mine.post(f"/api/v1/credentials/{account.pk}/reread/", {"since": "0001-01-01", "until": "0001-01-02"})
+    assert refused.status_code == 400
+    account.refresh_from_db()
+    assert account.history_from == NOW - 30 * DAY
+
+
+@pytest.mark.parametrize("query", ["day=9999-12-31", "market=%00", "page=99999", "day="])
+def test_nonsense_in_an_address_of_fills_is_no_fault_of_the_server(mine: Client, account: Any, query: str) -> None:
+    assert mine.get(f"/accounts/{account.pk}/fills/?{query}").status_code in (200, 404)
+    assert mine.get(f"/?{query}").status_code == 200
+
+
+def test_what_has_no_price_is_not_shown_as_nothing(mine: Client, account: Any) -> None:
+    holding.prefer(account.owner, stablecoins_at_market=True)
+    rebuild_outdated(account)
+    shown = page(mine, "/?range=7d")
+    assert "not priced" in shown
+    assert ">$0.00<" not in shown.split("By venue and market")[1]
+    assert mine.get("/api/v1/volume/summary/").json()["totals"]["7d"]["fills_not_priced"] == 2
+
+
+def test_the_export_is_to_be_had_by_who_asks_for_a_zip(mine: Client) -> None:
+    assert mine.get("/api/v1/export/", headers={"Accept": "application/zip"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["fills/?day=2026-11-10", "volume/daily/?by=day", "volume/markets/?range=7d"])
+def test_a_parameter_the_api_does_not_know_is_an_error(mine: Client, path: str) -> None:
+    assert mine.get(f"/api/v1/{path}").status_code == 400
+    assert mine.patch("/api/v1/preferences/", {"count_forced": True}, "application/json").status_code == 400

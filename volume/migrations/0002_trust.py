@@ -104,7 +104,13 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='dailyvolume',
             name='is_at_market',
-            field=models.BooleanField(default=False, help_text='Whether stablecoins count at market value.'),
+            # Empty for the days that are there: they lack what came with this, and are computed anew.
+            field=models.BooleanField(null=True, help_text="Whether stablecoins count at market value; empty: an older perpdash's."),
+        ),
+        migrations.AlterField(
+            model_name='dailyvolume',
+            name='is_at_market',
+            field=models.BooleanField(default=False, help_text="Whether stablecoins count at market value; empty: an older perpdash's.", null=True),
         ),
         migrations.AddField(
             model_name='dailyvolume',

@@ -61,7 +61,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
-        since = start_of(day(options["since"])) if options["since"] else None
+        since = max(start_of(day(options["since"])), holding.FIRST_MOMENT) if options["since"] else None
         until = start_of(day(options["until"])) if options["until"] else None
         if since and since > now:
             raise CommandError(f"--since {options['since']} is in the future: there is nothing to read yet.")
@@ -110,7 +110,7 @@ class Command(BaseCommand):
             if unknown := sorted(set(options["credential"]) - set(found.values_list("pk", flat=True))):
                 raise CommandError(f"There is no credential {', '.join(map(str, unknown))}.")
         else:
-            for left_out in found.filter(
+            for left_out in found.filter(retired_at=None).filter(
                 is_enabled=False, **({"venue__in": options["venue"]} if options["venue"] else {})
             ):
                 self.stderr.write(f"{left_out} is paused: left out.")
@@ -118,6 +118,8 @@ class Command(BaseCommand):
         if options["venue"]:
             found = found.filter(venue__in=options["venue"])
         chosen = list(found)
+        if retired := [item for item in chosen if item.retired_at]:
+            raise CommandError("; ".join(f"{item}: {holding.retired_words(item)}" for item in retired))
         if paused := [str(credential) for credential in chosen if not credential.is_enabled]:
             raise CommandError(f"Paused: {', '.join(paused)}. Resume it first.")
         return chosen

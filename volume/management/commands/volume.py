@@ -56,12 +56,14 @@ class Command(BaseCommand):
         rows = [as_strings(row) for row in volume(wanted, by=keys, now=timezone.now())]
         columns = [*keys, *COLUMNS]
         try:
-            self._print(options["format"], columns, rows)
+            # Of all rows together: by day the same would be said a hundred times.
+            whole = volume(wanted, by=(), now=timezone.now()) if any(row["why"] for row in rows) else []
+            self._print(options["format"], columns, rows, [reason for row in whole for reason in row["why"]])
             self.stdout.flush()
         except BrokenPipeError:  # the reader has seen enough, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def _print(self, form: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    def _print(self, form: str, columns: list[str], rows: list[dict[str, Any]], why: list[str]) -> None:
         match form:
             case "json":
                 self.stdout.write(json.dumps([{column: row[column] for column in columns} for row in rows], indent=1))
@@ -71,7 +73,7 @@ class Command(BaseCommand):
                 writer.writerows([_cell(row[column]) for column in columns] for row in rows)
             case _:
                 self._table(columns, rows)
-        if why := list(dict.fromkeys(reason for row in rows for reason in row["why"])):
+        if why:
             # Beside what a program reads, not in it.
             out = self.stdout if form == "table" else self.stderr
             out.write("\nNot complete:" if form == "table" else "Not complete:")
