@@ -11,6 +11,8 @@ from exchanges.models import ExchangeCredential, history_start
 from exchanges.sandbox import Sandbox, hyperliquid
 from exchanges.sandbox.base import to_ms
 from exchanges.venues import VENUES
+from volume.history import History
+from volume.scope import Scope
 
 PASSWORD = "correct horse battery staple"
 
@@ -33,6 +35,11 @@ def credential(
     made.set_secrets(VENUES[venue].credentials_type.parse(secrets or {"address": hyperliquid.DEMO_TRADER}))
     made.save()
     return made
+
+
+def series(owner_id: int, *, now: datetime, **query: str) -> dict[str, Any]:
+    """The chart's data, as the dashboard's address asks for it."""
+    return History(Scope.parse(query, owner_id, now=now), now=now).series()
 
 
 def hyperliquid_row(at: datetime, **changes: Any) -> dict[str, Any]:

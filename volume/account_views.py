@@ -22,11 +22,15 @@ from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, Reason, VenueError
 from volume import holding, queries, reconcile
 from volume.completeness import Completeness
+from volume.refresh import AGAIN
 from volume.serializers import RereadSerializer
 from volume.views import owner_of
 
 # Polls that brought nothing new would push everything worth reading off the page.
-QUIET = Q(trigger=SyncRun.Trigger.SCHEDULE, outcome=SyncRun.Outcome.COMPLETE, new=0, held=0, retracted=0, amended=0)
+NOTHING_NEW = Q(
+    trigger=SyncRun.Trigger.SCHEDULE, outcome=SyncRun.Outcome.COMPLETE, new=0, held=0, retracted=0, amended=0
+)
+QUIET = NOTHING_NEW & ~Q(asked__contains=AGAIN)
 
 
 def accounts(request: HttpRequest) -> HttpResponse:
@@ -121,7 +125,7 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
         "venue": credential.venue_type,
         "today": now.date(),
         "oldest": credential.fills.aggregate(at=Min("executed_at"))["at"],
-        "rereads": credential.rereads.order_by("from_at"),
+        "rereads": credential.rereads.order_by("from_at").values("from_at", "until_at", "retry_at").distinct(),
         "figures": reconcile.compare(credential, now=now),
         "can_compare": credential.is_enabled and credential.venue_type.publishes_figures(),
         "check": credential.checks.first(),
@@ -140,7 +144,7 @@ FILLS_A_PAGE = 100
 def fills(request: HttpRequest, pk: int) -> HttpResponse:
     """The fills of an account, newest first; of one day or market where the address says so."""
     credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
-    day, market = _day(request.GET.get("day", "")), request.GET.get("market", "")
+    day, market = _day(request.GET.get("day", "")), request.GET.get("market", "").replace("\0", "")
     wanted = queries.Filter(
         owner_id=owner_of(request), credentials=(pk,), markets=(market,) if market else (),
         since=day, until=day + timedelta(days=1) if day else None,
@@ -153,7 +157,8 @@ def fills(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text) if text else None
+        day = date.fromisoformat(text) if text else None
+        return day if day is None or day < date.max else None
     except ValueError:
         raise Http404("This is no day: write it as 2025-01-31.") from None
 
@@ -174,8 +179,9 @@ def act(request: HttpRequest, pk: int, action: str) -> HttpResponse:
         return redirect("volume:account", pk=pk)
     try:
         said = ACTIONS[action](credential, request)
-    except VenueError as fault:
-        messages.warning(request, f"{credential}: not looked at. {fault}")
+    except (VenueError, Refused) as fault:
+        said = str(fault) if isinstance(fault, Refused) else f"not looked at. {fault}"
+        messages.warning(request, f"{credential}: {said}")
         return redirect("volume:account", pk=pk)
     messages.success(request, said)
     return redirect("volume:accounts") if action == "delete" else redirect("volume:account", pk=pk)
@@ -201,12 +207,20 @@ def _reread(credential: ExchangeCredential, request: HttpRequest) -> str:
     form = RereadSerializer(data={name: value for name in ("since", "until") if (value := request.POST.get(name))})
     try:
         form.is_valid(raise_exception=True)
-        window = form.window(credential, now=now)
+        wanted = form.window(credential, now=now)
     except ValidationError:
-        return f"{credential}: that is no range of days in the past, so nothing is read again."
-    holding.read_again(credential, window, now=now)
-    what = f"{window.since:%Y-%m-%d %H:%M} to {window.until:%Y-%m-%d %H:%M} UTC" if window else "everything"
-    return f"{credential}: {what} is read once more."
+        raise Refused("that is no range of days in the past, so nothing is read again.") from None
+    read = holding.read_again(credential, wanted, now=now)
+    if read is None:
+        since = f"{credential.history_from:%Y-%m-%d %H:%M}"
+        raise Refused(f"nothing is read again: its history is wanted only from {since} UTC on.")
+    if wanted is None:
+        return f"{credential}: everything is read once more."
+    return f"{credential}: {read.since:%Y-%m-%d %H:%M} to {read.until:%Y-%m-%d %H:%M} UTC is read once more."
+
+
+class Refused(Exception):
+    """An action that was not done, in words for the page."""
 
 
 def _compare(credential: ExchangeCredential, request: HttpRequest) -> str:

@@ -12,6 +12,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -158,7 +159,10 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
         credential = self._readable()
         wanted = RereadSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        holding.read_again(credential, wanted.window(credential, now=timezone.now()), now=timezone.now())
+        now = timezone.now()
+        if holding.read_again(credential, wanted.window(credential, now=now), now=now) is None:
+            since = credential.history_from.isoformat()
+            raise ValidationError(f"The account's history is wanted only from {since} on: backfill/ extends it.")
         return Response(self.get_serializer(credential).data, status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(request=None, responses=CredentialSerializer)
@@ -355,8 +359,19 @@ class CheckViewSet(_OfMyAccounts):
         return super().list(request, *args, **kwargs)
 
 
+class ZipRenderer(BaseRenderer):
+    """For who asks for a ZIP by name. The file is streamed past it."""
+
+    media_type, format = "application/zip", "zip"
+
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
+        return JSONRenderer().render(data)  # a refusal, which is no ZIP
+
+
 class ExportViewSet(viewsets.ViewSet):
     """Everything that is yours, as one ZIP of CSV files; README.txt in it says what each holds. No secrets."""
+
+    renderer_classes = [JSONRenderer, ZipRenderer]
 
     @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
     def list(self, request: Request) -> HttpResponseBase:

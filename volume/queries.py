@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -25,7 +25,9 @@ COLUMNS = (
     "fills", "base_qty", "notional_usd", "maker_usd", "taker_usd", "buy_usd", "sell_usd", "forced_fills", "forced_usd",
     "fees_usd", "complete",
 )  # fmt: skip
-SPANS = {"24h": timedelta(hours=24), "7d": 7, "14d": 14, "30d": 30, "all": None}
+SPANS = ("24h", "today", "7d", "14d", "30d", "90d", "month", "all")
+SPAN_DAYS = {"today": 1, "7d": 7, "14d": 14, "30d": 30, "90d": 90}
+MOST_REASONS = 12  # of one total; the accounts name them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,56 +62,71 @@ def volume(
     said of the volume alone, and `fees_complete` of the fees.
     """
     accounts = wanted.accounts()
-    days = _days_of(wanted, accounts)
-    names = {
-        "day": Trunc("day", granularity) if granularity != "day" else F("day"),
-        "venue": F("credential__venue"),
-        "market": F("symbol"),
-        "credential": F("credential_id"),
-    }
-    keys = {f"by_{key}": names[key] for key in by}
-    sums: dict[str, Any] = {f"sum_{column}": UsdSum(column) for column in USD_COLUMNS}
+    rows = sums(wanted, accounts, by=by, granularity=granularity)
+    completeness = Completeness(accounts, now=now)
+    lost = any(row["not_priced"] or row["fees_lost"] for row in rows)
+    unpriced = _unpriced(wanted, accounts, by, granularity, fees_apart=fees_apart) if lost else {}
+    shaped = []
+    for row in rows:
+        keys = {key: row[key] for key in by}
+        window = _window_of(keys.get("day"), granularity, wanted, accounts, now)
+        verdict = completeness.of(
+            window, _accounts_of(keys, accounts), unpriced=unpriced.get(tuple(keys.values()), ()),
+            is_all="day" not in by and wanted.since is None,
+        )  # fmt: skip
+        fees_lost = row.pop("fees_lost")
+        row["fills_not_priced"] = row.pop("not_priced")
+        row |= {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
+        shaped.append(row | {"fees_complete": not fees_lost} if fees_apart else row)
+    return shaped
+
+
+def sums(
+    wanted: Filter, accounts: Sequence[ExchangeCredential], *, by: Sequence[str], granularity: str = "day"
+) -> list[dict[str, Any]]:
+    """The rows of `volume` without a word on what they lack, but with how many fills (`not_priced`, `fees_lost`) are
+    not priced."""
+    columns: dict[str, Any] = {f"sum_{column}": UsdSum(column) for column in USD_COLUMNS}
     if "market" in by:
-        sums["sum_base_qty"] = DecimalSum("base_qty")
+        columns["sum_base_qty"] = DecimalSum("base_qty")
     if counting := counting_forced(accounts):
         counted = Q(credential__in=counting)
-        sums |= {
+        columns |= {
             "in_fills": Sum("forced_fills", filter=counted),
             "in_qty": DecimalSum("forced_qty", filter=counted),
             "in_usd": UsdSum("forced_usd", filter=counted),
             "in_maker": UsdSum("forced_maker_usd", filter=counted),
             "in_buy": UsdSum("forced_buy_usd", filter=counted),
         }
-    found: Any = days.order_by()
+    keys = _keys(by, granularity)
+    found: Any = _days_of(wanted, accounts).order_by()
     found = found.values(**keys) if keys else found.annotate(everything=Value(1)).values("everything")
-    rows = list(
-        found.annotate(
-            sum_fills=Sum("fills"), sum_forced_fills=Sum("forced_fills"), not_priced=Sum("fills_not_priced"),
-            fees_lost=Sum("fees_not_priced_fills"), **sums,
-        ).order_by(*keys)
-    )  # fmt: skip
-    completeness = Completeness(accounts, now=now)
-    lost = any(row["not_priced"] or row["fees_lost"] for row in rows)
-    unpriced = _unpriced(days, keys, accounts, fees_apart=fees_apart) if lost else {}
-    shaped = []
-    for row in rows:
+    found = found.annotate(
+        sum_fills=Sum("fills"), sum_forced_fills=Sum("forced_fills"), not_priced=Sum("fills_not_priced"),
+        fees_lost=Sum("fees_not_priced_fills"), **columns,
+    ).order_by(*keys)  # fmt: skip
+    rows = []
+    for row in found:
         if counting:
             _count_forced_in(row)
-        key_values = {key: row[f"by_{key}"] for key in by}
-        window = _window_of(key_values.get("day"), granularity, wanted, accounts, now)
-        verdict = completeness.of(
-            window, _accounts_of(key_values, accounts), unpriced=unpriced.get(tuple(key_values.values()), ()),
-            is_all="day" not in by and wanted.since is None,
-        )  # fmt: skip
-        shaped.append(
-            key_values
+        rows.append(
+            {key: row[f"by_{key}"] for key in by}
             | {"base_qty": row.get("sum_base_qty")}
             | {column: row[f"sum_{column}"] or 0 for column in ("fills", "forced_fills")}
             | {column: row[f"sum_{column}"] for column in USD_COLUMNS}
-            | {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
-            | ({"fees_complete": not row["fees_lost"]} if fees_apart else {})
+            | {column: row[column] or 0 for column in ("not_priced", "fees_lost")}
         )
-    return shaped
+    return rows
+
+
+def _keys(by: Sequence[str], granularity: str) -> dict[str, Any]:
+    names = {
+        "day": Trunc("day", granularity) if granularity != "day" else F("day"),
+        "venue": F("credential__venue"),
+        "market": F("symbol"),
+        "credential": F("credential_id"),
+    }
+    return {f"by_{key}": names[key] for key in by}
 
 
 def counting_forced(accounts: Iterable[ExchangeCredential]) -> list[int]:
@@ -142,12 +159,14 @@ def _days_of(wanted: Filter, accounts: Iterable[ExchangeCredential]) -> QuerySet
 
 
 def _unpriced(
-    days: QuerySet[DailyVolume], keys: dict[str, Any], accounts: Iterable[ExchangeCredential], *, fees_apart: bool
+    wanted: Filter, accounts: Sequence[ExchangeCredential], by: Sequence[str], granularity: str, *, fees_apart: bool
 ) -> dict[tuple[Any, ...], list[str]]:
     """By the values of the keys, sentences on what has no price in dollars, an account at a time."""
     fills: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
     fees: dict[tuple[Any, ...], dict[int, _Fees]] = defaultdict(lambda: defaultdict(_Fees))
-    rows: Any = days.filter(Q(fills_not_priced__gt=0) | Q(fees_not_priced_fills__gt=0)).order_by()
+    keys = _keys(by, granularity)
+    lost = Q(fills_not_priced__gt=0) | Q(fees_not_priced_fills__gt=0)
+    rows: Any = _days_of(wanted, accounts).filter(lost).order_by()
     rows = rows.annotate(**keys).values(
         *keys, "credential_id", "fills_not_priced", "fees_not_priced_fills", "fees_not_priced"
     )
@@ -207,12 +226,14 @@ def kinds(wanted: Filter) -> list[dict[str, Any]]:
     found: dict[str, _Kind] = {kind: _Kind() for kind in Kind}
     for pk, parts in rows:
         for kind, part in parts.items():
-            found[kind].add(part["fills"], Decimal(part["usd"]), is_counted=kind not in FORCED or pk in counting)
-    whole: Any = days.aggregate(fills=Sum("fills"), usd=UsdSum("notional_usd"))
+            is_counted = kind not in FORCED or pk in counting
+            found[kind].add(part["fills"], Decimal(part["usd"]), part.get("not_priced", 0), is_counted=is_counted)
+    whole: Any = days.aggregate(fills=Sum("fills"), usd=UsdSum("notional_usd"), lost=Sum("fills_not_priced"))
     others = [item for kind, item in found.items() if kind not in FORCED]
     found[Kind.TRADE].add(
         (whole["fills"] or 0) - sum(item.fills for item in others),
         whole["usd"] - sum((item.usd for item in others), Decimal(0)),
+        (whole["lost"] or 0) - sum(item.not_priced for item in found.values()),
         is_counted=True,
     )
     return [
@@ -221,6 +242,7 @@ def kinds(wanted: Filter) -> list[dict[str, Any]]:
             "label": KIND_WORDS[Kind(kind)],
             "fills": item.fills,
             "usd": plain(item.usd),
+            "fills_not_priced": item.not_priced,
             "counts": item.counts,
         }
         for kind, item in found.items()
@@ -243,11 +265,13 @@ KIND_WORDS = {
 class _Kind:
     fills: int = 0
     usd: Decimal = Decimal(0)
+    not_priced: int = 0
     counts: bool = True
 
-    def add(self, fills: int, usd: Decimal, *, is_counted: bool) -> None:
+    def add(self, fills: int, usd: Decimal, not_priced: int, *, is_counted: bool) -> None:
         self.fills += fills
         self.usd += usd
+        self.not_priced += not_priced
         self.counts = is_counted
 
 
@@ -266,7 +290,8 @@ def as_strings(row: dict[str, Any]) -> dict[str, Any]:
 def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
     """The owner's volume at a glance: totals per span, per venue, and how every account fares. Amounts are text.
 
-    "24h" slides; "7d" and longer are whole UTC days, today included. "all" goes back as far as was asked for.
+    "24h" slides; "today", "7d" and longer are whole UTC days, today included; "month" is the UTC month so far. "all"
+    goes back as far as was asked for. `before` is the same stretch of the period before, up to the same time of day.
     """
     accounts = Filter(owner_id=owner_id).accounts()
     completeness, chosen = Completeness(accounts, now=now), Preferences.of(owner_id)
@@ -275,18 +300,11 @@ def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
     totals: dict[str, Any] = {}
     per_venue: dict[str, dict[str, Any]] = {venue: {} for venue in venues}
     for span in SPANS:
-        since = _since(span, today, accounts, now)
-        figures = _rolling(accounts, since, chosen) if span == "24h" else _days(accounts, since.date())
-        window = Window(since, now)
-        for name, own in [
-            ("", accounts),
-            *((venue, [item for item in accounts if item.venue == venue]) for venue in venues),
-        ]:
-            total = _total(figures, window, completeness, own, chosen, is_all=span == "all")
-            if name:
-                per_venue[name][span] = total
-            else:
-                totals[span] = total
+        shown = _Span.of(span, accounts, chosen, today=today, now=now)
+        totals[span] = _total(shown, completeness, accounts, chosen)
+        for venue in venues:
+            own = [account for account in accounts if account.venue == venue]
+            per_venue[venue][span] = _total(shown, completeness, own, chosen)
     changed = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts]).aggregate(day=Max("day"))
     return {
         "type": "summary",
@@ -374,6 +392,7 @@ def _account_json(account: ExchangeCredential, completeness: Completeness, pace:
             "text": account.health_text,
             "at": account.health_at.isoformat() if account.health_at else None,
         },
+        "verified_at": account.verified_at.isoformat() if account.verified_at else None,
         "may_trade": account.may_trade,
         "may_withdraw": account.may_withdraw,
         "expires_at": account.expires_at.isoformat() if account.expires_at else None,
@@ -397,15 +416,6 @@ def markets(wanted: Filter, *, now: datetime) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["notional_usd"], reverse=True)
 
 
-def _since(span: str, today: date, accounts: list[ExchangeCredential], now: datetime) -> datetime:
-    length = SPANS[span]
-    if isinstance(length, timedelta):
-        return now - length
-    if isinstance(length, int):
-        return start_of(today - timedelta(days=length - 1))
-    return min((account.history_from for account in accounts), default=now)
-
-
 @dataclass(slots=True)
 class _Figures:
     fills: int = 0
@@ -414,10 +424,49 @@ class _Figures:
     forced_usd: Decimal = Decimal(0)
     not_priced: int = 0
 
+    def plus(self, other: "_Figures") -> "_Figures":
+        return _Figures(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
-def _days(accounts: list[ExchangeCredential], since: date) -> dict[int, _Figures]:
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The figures of a stretch of time up to now by account, and of the same stretch before it."""
+
+    window: Window
+    figures: dict[int, _Figures]
+    before: Window | None
+    figures_before: dict[int, _Figures]
+
+    @classmethod
+    def of(
+        cls, span: str, accounts: list[ExchangeCredential], chosen: Preferences, *, today: date, now: datetime
+    ) -> "_Span":
+        if span == "24h":
+            window = Window(now - timedelta(hours=24), now)
+            before = Window(window.since - timedelta(hours=24), window.since)
+            return cls(window, _rolling(accounts, window, chosen), before, _rolling(accounts, before, chosen))
+        if span == "all":
+            since = min((account.history_from for account in accounts), default=now)
+            return cls(Window(since, now), _days(accounts, since.date()), None, {})
+        if span == "month":
+            since = start_of(today.replace(day=1))
+            earlier = start_of((today.replace(day=1) - timedelta(days=1)).replace(day=1))
+        else:
+            since = start_of(today - timedelta(days=SPAN_DAYS[span] - 1))
+            earlier = since - timedelta(days=SPAN_DAYS[span])
+        before = Window(earlier, min(since, earlier + (now - since)))  # a short February has no 30th
+        last = before.until.date()
+        figures = _days(accounts, before.since.date(), last)
+        for pk, part in _rolling(accounts, Window(start_of(last), before.until), chosen).items():
+            figures[pk] = figures.get(pk, _Figures()).plus(part)
+        return cls(Window(since, now), _days(accounts, since.date()), before, figures)
+
+
+def _days(accounts: list[ExchangeCredential], since: date, until: date = date.max) -> dict[int, _Figures]:
     rows: Any = (
-        DailyVolume.objects.filter(credential__in=[account.pk for account in accounts], day__gte=since)
+        DailyVolume.objects.filter(
+            credential__in=[account.pk for account in accounts], day__gte=since, day__lt=until
+        )
         .order_by().values("credential_id")
         .annotate(
             count=Sum("fills"), usd=UsdSum("notional_usd"), forced_count=Sum("forced_fills"),
@@ -428,10 +477,15 @@ def _days(accounts: list[ExchangeCredential], since: date) -> dict[int, _Figures
     return {row["credential_id"]: _Figures(*(row[column] for column in columns)) for row in rows}
 
 
-def _rolling(accounts: list[ExchangeCredential], since: datetime, chosen: Preferences) -> dict[int, _Figures]:
-    """From the fills themselves: the span begins in the middle of a day."""
+def _rolling(accounts: list[ExchangeCredential], window: Window, chosen: Preferences) -> dict[int, _Figures]:
+    """From the fills themselves: the window begins or ends in the middle of a day."""
+    if not window:
+        return {}
     parts = list(
-        Fill.objects.filter(credential__in=[account.pk for account in accounts], executed_at__gte=since)
+        Fill.objects.filter(
+            credential__in=[account.pk for account in accounts], executed_at__gte=window.since,
+            executed_at__lt=window.until,
+        )
         .order_by().values("credential_id", "day", "quote")
         .annotate(
             count=Count("pk", filter=~Q(kind__in=FORCED)), all=Count("pk"),
@@ -455,49 +509,87 @@ def _rolling(accounts: list[ExchangeCredential], since: datetime, chosen: Prefer
 
 
 def _total(
-    figures: dict[int, _Figures],
-    window: Window,
-    completeness: Completeness,
-    accounts: Sequence[ExchangeCredential],
-    chosen: Preferences,
-    *,
-    is_all: bool,
+    span: _Span, completeness: Completeness, accounts: Sequence[ExchangeCredential], chosen: Preferences
 ) -> dict[str, Any]:
     pks = [account.pk for account in accounts]
-    found = [figures[pk] for pk in pks if pk in figures]
+    figures = {pk: span.figures[pk] for pk in pks if pk in span.figures}
     unpriced = [
         fills_without_price(str(account), figures[account.pk].not_priced)
         for account in accounts
         if account.pk in figures and figures[account.pk].not_priced
     ]
-    verdict = completeness.of(window, pks, unpriced=unpriced, is_all=is_all)
-    forced = sum((item.forced_usd for item in found), Decimal(0))
-    forced_fills = sum(item.forced_fills for item in found)
-    usd = sum((item.notional_usd for item in found), Decimal(0))
+    verdict = completeness.of(span.window, pks, unpriced=unpriced, is_all=span.before is None)
+    usd, forced = _usd_of(figures.values(), chosen)
+    forced_fills = sum(item.forced_fills for item in figures.values())
     complete_from = completeness.complete_since(pks)
     return {
-        "since": window.since.isoformat(),
-        "notional_usd": plain(usd + forced if chosen.counts_forced else usd),
+        "since": span.window.since.isoformat(),
+        "notional_usd": plain(usd),
         "forced_usd": plain(forced),
         "forced_fills": forced_fills,
-        "fills": sum(item.fills for item in found) + (forced_fills if chosen.counts_forced else 0),
+        "fills": sum(item.fills for item in figures.values()) + (forced_fills if chosen.counts_forced else 0),
+        "fills_not_priced": sum(item.not_priced for item in figures.values()),
         "complete": verdict.complete,
         "stale": verdict.stale,
         "complete_from": complete_from.isoformat() if complete_from else None,
-        "why": list(verdict.why),
+        "why": shortened(verdict.why),
+        "before": _before(span, completeness, pks, chosen, usd),
     }
+
+
+def _before(
+    span: _Span, completeness: Completeness, pks: list[int], chosen: Preferences, usd: Decimal
+) -> dict[str, Any] | None:
+    if span.before is None:
+        return None
+    found = [span.figures_before[pk] for pk in pks if pk in span.figures_before]
+    before, _ = _usd_of(found, chosen)
+    verdict = completeness.of(span.before, pks)
+    return {
+        "since": span.before.since.isoformat(),
+        "until": span.before.until.isoformat(),
+        "notional_usd": plain(before),
+        "complete": verdict.complete and not any(item.not_priced for item in found),
+        "change": change(usd, before),
+    }
+
+
+def _usd_of(figures: Iterable[_Figures], chosen: Preferences) -> tuple[Decimal, Decimal]:
+    """The volume as its owner counts, and the forced part."""
+    usd = forced = Decimal(0)
+    for item in figures:
+        usd += item.notional_usd
+        forced += item.forced_usd
+    return (usd + forced if chosen.counts_forced else usd), forced
+
+
+def change(now_usd: Decimal, before_usd: Decimal) -> str:
+    """ "+12.3%", "−4.0%", "0.0%"; empty where there is nothing to compare with."""
+    if not before_usd:
+        return ""
+    ratio = EXACT.divide(EXACT.subtract(now_usd, before_usd) * 100, before_usd)
+    percent = ratio.quantize(Decimal("0.1"), context=EXACT)
+    sign = "" if not percent else "−" if percent < 0 else "+"
+    return f"{sign}{abs(percent):,}%"
+
+
+def shortened(why: Sequence[str]) -> list[str]:
+    """What is missing, without the tail of a long list: every open page gets it with every change."""
+    if len(why) <= MOST_REASONS:
+        return list(why)
+    return [*why[:MOST_REASONS], f"And {len(why) - MOST_REASONS:,} more; the pages of the accounts name them all."]
 
 
 def _window_of(
     day: date | None, granularity: str, wanted: Filter, accounts: list[ExchangeCredential], now: datetime
 ) -> Window:
     if day is not None:
-        return Window(start_of(day), min(now, start_of(_next(day, granularity))))
+        return Window(start_of(day), min(now, start_of(next_period(day, granularity))))
     since = start_of(wanted.since) if wanted.since else min((item.history_from for item in accounts), default=now)
     return Window(since, min(now, start_of(wanted.until)) if wanted.until else now)
 
 
-def _next(day: date, granularity: str) -> date:
+def next_period(day: date, granularity: str) -> date:
     if granularity == "month":
         return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
     return day + timedelta(days=7 if granularity == "week" else 1)
@@ -509,52 +601,3 @@ def _accounts_of(keys: dict[str, Any], accounts: list[ExchangeCredential]) -> li
         for account in accounts
         if keys.get("venue", account.venue) == account.venue and keys.get("credential", account.pk) == account.pk
     ]
-
-
-RANGES = {"7d": 7, "30d": 30, "90d": 90, "1y": 365, "2y": 731}
-WEEKLY_FROM = 181  # days; more bars than pixels help nobody
-
-
-def first_day(range_name: str, *, now: datetime) -> date:
-    """The first UTC day of a range; ranges shown by week begin on a Monday."""
-    first = now.astimezone(UTC).date() - timedelta(days=RANGES[range_name] - 1)
-    return first - timedelta(days=first.weekday()) if RANGES[range_name] >= WEEKLY_FROM else first
-
-
-def series(owner_id: int, *, range_name: str, now: datetime) -> dict[str, Any]:
-    """Volume by venue for the chart: one label per UTC day, or per week (from Monday) in long ranges.
-
-    Every period of the range is there; `complete` says of each whether it can be trusted, `why` what it lacks.
-    """
-    today, first = now.astimezone(UTC).date(), first_day(range_name, now=now)
-    granularity = "week" if RANGES[range_name] >= WEEKLY_FROM else "day"
-    periods = [first]
-    while (following := _next(periods[-1], granularity)) <= today:
-        periods.append(following)
-    wanted = Filter(owner_id=owner_id, since=first)
-    accounts = wanted.accounts()
-    completeness = Completeness(accounts, now=now)
-    rows = volume(wanted, by=("day", "venue"), granularity=granularity, fees_apart=True, now=now)
-    amounts = {(row["day"], row["venue"]): row["notional_usd"] for row in rows}
-    said: dict[date, list[str]] = {}  # what the rows of a period lack beyond what was not read
-    for row in rows:
-        said.setdefault(row["day"], []).extend(row["why"])
-    verdicts = [completeness.of(_window_of(day, granularity, wanted, accounts, now)) for day in periods]
-    why = [
-        list(dict.fromkeys([*verdict.why, *said.get(day, [])])) for day, verdict in zip(periods, verdicts, strict=True)
-    ]
-    return {
-        "range": range_name,
-        "granularity": granularity,
-        "days": [day.isoformat() for day in periods],
-        "venues": [
-            {
-                "venue": venue,
-                "name": name,
-                "notional_usd": [plain(amounts.get((day, venue), Decimal(0))) for day in periods],
-            }
-            for venue, name in {account.venue: account.venue_name for account in accounts}.items()
-        ],
-        "complete": [not reasons for reasons in why],
-        "why": why,
-    }

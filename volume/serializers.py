@@ -11,7 +11,7 @@ from exchanges.venues import VENUES
 from exchanges.venues.base import Credentials, CredentialsRejected, Kind, Reason, Window
 from volume.holding import needs_key
 from volume.models import Amendment, Preferences, VolumeCheck
-from volume.queries import GRANULARITIES, KEYS, Filter
+from volume.queries import GRANULARITIES, KEYS, SPANS, Filter
 from volume.reconcile import State
 
 
@@ -120,6 +120,9 @@ def _moment(text: str) -> datetime:
         raise serializers.ValidationError("Not a day or a moment: write 2025-01-31 or 2025-01-31T12:00:00Z.") from None
 
 
+OF_EVERY_LIST = {"limit", "offset", "format"}
+
+
 class VolumeQuerySerializer(serializers.Serializer[Any]):
     """The query of every volume view. Days are UTC; until is exclusive; lists are separated by commas."""
 
@@ -142,6 +145,9 @@ class VolumeQuerySerializer(serializers.Serializer[Any]):
         return credential_ids(value)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(self.initial_data) - set(self.fields) - OF_EVERY_LIST):
+            known = ", ".join(self.fields)
+            raise serializers.ValidationError({name: [f"Not known here; there is {known}."] for name in unknown})
         if attrs.get("since") and attrs.get("until") and attrs["since"] >= attrs["until"]:
             raise serializers.ValidationError("until must be after since: the range is empty.")
         return attrs
@@ -182,8 +188,11 @@ class VolumeRowSerializer(serializers.Serializer[Any]):
     forced_fills = serializers.IntegerField()
     forced_usd = serializers.CharField()
     fees_usd = serializers.CharField()
+    fills_not_priced = serializers.IntegerField(
+        help_text="Of the fills: those in no dollar figure, for want of a price."
+    )
     complete = serializers.BooleanField()
-    stale = serializers.BooleanField(help_text="Whether an account behind it was not read lately.")
+    stale = serializers.BooleanField(help_text="Nothing is missing but what came since an account was last read.")
     why = serializers.ListField(child=serializers.CharField(), help_text="What an incomplete row lacks.")
 
 
@@ -198,6 +207,7 @@ class KindRowSerializer(serializers.Serializer[Any]):
     label = serializers.CharField()  # type: ignore[assignment]
     fills = serializers.IntegerField()
     usd = serializers.CharField()
+    fills_not_priced = serializers.IntegerField()
     counts = serializers.BooleanField(help_text="Whether they are in the volume.")
 
 
@@ -206,6 +216,19 @@ class PreferencesSerializer(serializers.ModelSerializer[Preferences]):
         model = Preferences
         fields = ["counts_forced", "stablecoins_at_market"]
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(self.initial_data) - set(self.fields)):
+            raise serializers.ValidationError({name: ["Not known here."] for name in unknown})
+        return attrs
+
+
+class BeforeSerializer(serializers.Serializer[Any]):
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    notional_usd = serializers.CharField()
+    complete = serializers.BooleanField()
+    change = serializers.CharField(help_text="From then to now: +12.3%; empty where there was nothing.")
+
 
 class TotalSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
@@ -213,12 +236,16 @@ class TotalSerializer(serializers.Serializer[Any]):
     forced_usd = serializers.CharField()
     forced_fills = serializers.IntegerField()
     fills = serializers.IntegerField()
+    fills_not_priced = serializers.IntegerField(help_text="Of them: those in no dollar figure, for want of a price.")
     complete = serializers.BooleanField()
-    stale = serializers.BooleanField(help_text="Whether an account behind it was not read lately.")
+    stale = serializers.BooleanField(help_text="Nothing is missing but what came since an account was last read.")
     complete_from = serializers.DateTimeField(
         allow_null=True, help_text="Since when all accounts behind it are complete; null where one is not even today."
     )
     why = serializers.ListField(child=serializers.CharField())
+    before = BeforeSerializer(
+        allow_null=True, help_text="The same stretch of the period before, up to the same time of day; null for all."
+    )
 
 
 class VenueTotalsSerializer(serializers.Serializer[Any]):
@@ -258,6 +285,7 @@ class AccountSerializer(serializers.Serializer[Any]):
     is_backfilling = serializers.BooleanField(help_text="Whether history is wanted; `progress` says how far it is.")
     is_reading = serializers.BooleanField()
     health = HealthSerializer()
+    verified_at = serializers.DateTimeField(allow_null=True, help_text="When the venue was last asked about the key.")
     may_trade = serializers.BooleanField()
     may_withdraw = serializers.BooleanField()
     expires_at = serializers.DateTimeField(allow_null=True)
@@ -279,7 +307,7 @@ class SummarySerializer(serializers.Serializer[Any]):
     as_of = serializers.DateTimeField()
     day = serializers.DateField()
     next_day_at = serializers.DateTimeField()
-    totals = serializers.DictField(child=TotalSerializer(), help_text="By span: 24h, 7d, 14d, 30d, all.")
+    totals = serializers.DictField(child=TotalSerializer(), help_text=f"By span: {', '.join(SPANS)}.")
     venues = VenueTotalsSerializer(many=True)
     accounts = AccountSerializer(many=True)
     preferences = PreferencesSerializer()

@@ -7,6 +7,7 @@ app_name = "volume"
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("series/", views.series, name="series"),
+    path("day/<str:day>/", views.day, name="day"),
     path("accounts/", account_views.accounts, name="accounts"),
     path("accounts/add/", account_views.choose_venue, name="choose-venue"),
     path("accounts/add/<slug:venue>/", account_views.add, name="add"),

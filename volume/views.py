@@ -1,19 +1,23 @@
 """The dashboard, what an owner traded and how far it can be trusted, and how they want it counted."""
 
+from datetime import date, timedelta
 from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
+from django.core.paginator import Paginator
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from volume import holding, prices, queries
+from volume.completeness import Completeness
+from volume.history import History, by_venue, calendar, period_rows, total_row
 from volume.models import Preferences
-
-DEFAULT_RANGE = "90d"
+from volume.scope import RANGES, Scope
+from volume.tables import as_file, fill_rows
 
 
 def owner_of(request: HttpRequest) -> int:
@@ -23,32 +27,84 @@ def owner_of(request: HttpRequest) -> int:
 
 def dashboard(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
+    scope = Scope.parse(request.GET.dict(), owner_of(request), now=now)
+    history = History(scope, now=now)
+    if form := request.GET.get("format"):
+        table = "periods" if request.GET.get("table") == "periods" else "markets"
+        rows = period_rows(history.series()) if table == "periods" else history.markets()
+        return as_file(rows, form, f"perpdash-{table}-{scope.first}-{scope.last}")
     summary = queries.summary(owner_of(request), now=now)
     if not summary["accounts"]:
         return redirect("volume:choose-venue")
-    chosen = _range(request)
-    wanted = queries.Filter(owner_id=owner_of(request), since=queries.first_day(chosen, now=now))
-    return render(
-        request,
-        "volume/dashboard.html",
-        {
-            "summary": summary,
-            "series": queries.series(owner_of(request), range_name=chosen, now=now),
-            "ranges": list(queries.RANGES),
-            "range": chosen,
-            "markets": queries.markets(wanted, now=now),
-            "kinds": queries.kinds(wanted),
-        },
-    )
+    context = {
+        "scope": scope,
+        "ranges": list(RANGES),
+        "summary": summary,
+        "series": history.series(),
+        "markets": narrowing(history.markets(), request),
+        "kinds": history.kinds(),
+        "calendar": calendar(scope, now=now),
+    }
+    return render(request, "volume/dashboard.html", context)
 
 
 def series(request: HttpRequest) -> JsonResponse:
-    """The chart's data and the table of the same range, for a page that is open already."""
-    now, chosen = timezone.now(), _range(request)
-    wanted = queries.Filter(owner_id=owner_of(request), since=queries.first_day(chosen, now=now))
-    markets: list[dict[str, Any]] = [queries.as_strings(row) for row in queries.markets(wanted, now=now)]
-    shown = queries.series(owner_of(request), range_name=chosen, now=now)
-    return JsonResponse({"series": shown, "markets": markets, "kinds": queries.kinds(wanted)})
+    """What the dashboard shows of a scope, for a page that is open already."""
+    now = timezone.now()
+    scope = Scope.parse(request.GET.dict(), owner_of(request), now=now)
+    history = History(scope, now=now)
+    return JsonResponse(
+        {
+            "scope": scope.as_json(),
+            "series": history.series(),
+            "markets": [queries.as_strings(row) for row in narrowing(history.markets(), request)],
+            "kinds": history.kinds(),
+            "calendar": calendar(scope, now=now),
+        }
+    )
+
+
+FILLS_A_PAGE = 100
+
+
+def day(request: HttpRequest, day: str) -> HttpResponse:
+    """One UTC day: what it comes to by venue and market, and its fills."""
+    try:
+        chosen = date.fromisoformat(day)
+    except ValueError:
+        raise Http404("This is no day.") from None
+    now = timezone.now()
+    scope = Scope.parse(request.GET.dict() | {"from": day, "to": day, "step": "day"}, owner_of(request), now=now)
+    if scope.first != chosen:
+        raise Http404("This day is still to come, or long before any perpetual.")
+    markets = History(scope, now=now).markets()
+    fills = queries.fills(scope.filter).select_related("credential")
+    if form := request.GET.get("format"):
+        table = "fills" if request.GET.get("table") == "fills" else "markets"
+        return as_file(fill_rows(fills) if table == "fills" else markets, form, f"perpdash-{table}-{day}")
+    context = {
+        "scope": scope,
+        "day": chosen,
+        "previous": chosen - timedelta(days=1),
+        "next": chosen + timedelta(days=1) if chosen < now.date() else None,
+        "total": total_row(markets),
+        "by_venue": by_venue(markets),
+        "markets": narrowing(markets, request),
+        "fills": Paginator(fills, FILLS_A_PAGE).get_page(request.GET.get("page")),
+        "verdict": Completeness(scope.accounts, now=now).of(scope.window(chosen, now=now)),
+        "filters": scope.filters,
+    }
+    return render(request, "volume/day.html", context)
+
+
+def narrowing(rows: list[dict[str, Any]], request: HttpRequest) -> list[dict[str, Any]]:
+    """Each row with the address that narrows this very view to it."""
+    for row in rows:
+        query = request.GET.copy()
+        query.pop("page", None)
+        query["venue"], query["market"] = row["venue"], row["market"]
+        row["url"] = f"?{query.urlencode()}"
+    return rows
 
 
 def preferences(request: HttpRequest) -> HttpResponse:
@@ -75,8 +131,3 @@ def health(request: HttpRequest) -> JsonResponse:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return JsonResponse({"status": "ok"})
-
-
-def _range(request: HttpRequest) -> str:
-    chosen = request.GET.get("range", DEFAULT_RANGE)
-    return chosen if chosen in queries.RANGES else DEFAULT_RANGE

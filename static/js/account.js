@@ -7,7 +7,7 @@ const BAD = ["rejected", "unreadable", "puzzled"];
 const EXPIRY_WARNING = 14 * 86_400_000; // milliseconds
 
 /** ok, note, warn, bad or off, as the template's filter says it. */
-function tone(account) {
+export function tone(account) {
   if (!account.is_enabled) return "off";
   if (BAD.includes(account.health.state)) return "bad";
   const states = new Set(account.lacks.map((lack) => lack.state));

@@ -4,25 +4,28 @@ import { showAccount, showAccounts } from "./account.js";
 import { onSummary } from "./live.js";
 import { localTimes } from "./page.js";
 
-const page = document.getElementById("account-page");
+const page = document.getElementById("account-page"); // of one account, or else:
+const list = document.getElementById("accounts");
+const root = page ?? list;
 const RELOAD_EVERY = 2000;
 const known = new Map(); // the text of every part as the server last wrote it
 let shown = "";
 let timer = 0;
 
-/** What the server writes (ledger, runs, held rows) is fetched anew as it stands on this very page. */
+/** What the server writes (ledger, days, runs, held rows) is fetched anew as it stands on this very page. */
 async function reloadParts() {
   timer = 0;
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!answer?.ok || answer.redirected) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("account-page");
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(root.id);
+  if (!fresh) return;
   const parts = [...fresh.querySelectorAll("[data-part]")];
   for (const part of parts) {
     const { part: name } = part.dataset;
     const text = part.textContent;
-    const old = page.querySelector(`[data-part="${name}"]`);
+    const old = root.querySelector(`[data-part="${name}"]`);
     if (!old) {
-      page.insertBefore(part, page.querySelector('[data-part="runs"]'));
+      root.insertBefore(part, root.querySelector('[data-part="runs"]'));
     } else if (text !== (known.get(name) ?? old.textContent) && !isInUse(old)) {
       old.replaceWith(part);
     } else {
@@ -30,10 +33,10 @@ async function reloadParts() {
     }
     known.set(name, text);
   }
-  for (const old of page.querySelectorAll("[data-part]")) {
+  for (const old of root.querySelectorAll("[data-part]")) {
     if (!parts.some((part) => part.dataset.part === old.dataset.part)) old.remove();
   }
-  localTimes(page);
+  localTimes(root);
 }
 
 /** A part in which the reader types, or opened something, stays as it is. */
@@ -47,16 +50,28 @@ let isLeaving = false;
 document.addEventListener("submit", () => (isLeaving = true));
 addEventListener("pageshow", () => (isLeaving = false));
 
-onSummary(({ accounts }) => {
-  if (isLeaving) return;
-  if (!page) {
-    if (!showAccounts(accounts)) location.reload();
-    return;
-  }
+function reloadAfter(state) {
+  const text = JSON.stringify(state);
+  if (shown && text !== shown && !timer) timer = setTimeout(reloadParts, RELOAD_EVERY);
+  shown = text;
+}
+
+const stateOf = ({ lacks, held, health, is_enabled, is_backfilling }) => [lacks, held, health.text, is_enabled, is_backfilling];
+
+function showList({ accounts, totals }) {
+  if (!list || !showAccounts(accounts)) return location.reload();
+  reloadAfter([totals.all.notional_usd, ...accounts.map(stateOf)]);
+}
+
+function showPage({ accounts }) {
   const account = accounts.find(({ id }) => String(id) === page.dataset.id);
   if (!account) return location.assign(page.dataset.accountsUrl); // removed elsewhere
   showAccount(page.querySelector("[data-account]"), account);
-  const text = JSON.stringify([account.fresh_at, account.lacks, account.held, account.health, account.is_enabled, account.related]);
-  if (shown && text !== shown && !timer) timer = setTimeout(reloadParts, RELOAD_EVERY);
-  shown = text;
+  reloadAfter([account.fresh_at, account.related, stateOf(account)]);
+}
+
+onSummary((summary) => {
+  if (isLeaving) return;
+  if (page) showPage(summary);
+  else if (list || summary.accounts.length) showList(summary);
 });

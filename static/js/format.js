@@ -18,34 +18,19 @@ export function usd(text) {
   return `${cents < 0n ? "−" : ""}$${grouped(digits.slice(0, -2))}.${digits.slice(-2)}`;
 }
 
-/** The exact sum of decimal texts, as decimal text. */
-export function sum(texts) {
-  const places = Math.max(0, ...texts.map((text) => (text.split(".")[1] ?? "").length));
-  const total = texts.reduce((result, text) => result + scaled(text, places), 0n);
-  const digits = String(total < 0n ? -total : total).padStart(places + 1, "0");
-  const whole = digits.slice(0, digits.length - places);
-  const fraction = places ? digits.slice(-places).replace(/0+$/, "") : "";
-  return `${total < 0n ? "-" : ""}${whole}${fraction ? `.${fraction}` : ""}`;
-}
-
-/** A part of a whole in per cent with one decimal; nothing where there is no whole. */
-export function share(part, whole) {
-  const all = scaled(whole, 8);
-  if (all === 0n) return "";
-  const own = scaled(part, 8) * 1000n;
-  const [tenths, rest] = [own / all, (own % all) * 2n];
-  if (own > 0n && tenths === 0n) return "<0.1%";
-  const rounded = rest > all || (rest === all && tenths % 2n === 1n) ? tenths + 1n : tenths;
-  return `${rounded / 10n}.${rounded % 10n}%`;
-}
-
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 /** A number of dollars for an axis: $1.2M. */
-export const usdShort = (value) => `$${compact.format(value)}`;
+export const usdShort = (value) => `${value < 0 ? "−" : ""}$${compact.format(Math.abs(value))}`;
 
 /** For the chart alone: bars need no more digits than a float has. */
 export const number = (text) => Number(text);
+
+/** Dollars of fills of which some have no price: what is known of them, and a word where that is not all. */
+export function dollars(text, notPriced) {
+  if (!notPriced) return usd(text);
+  return text === "0" ? "not priced" : `${usd(text)}\u2009+`;
+}
 
 export const count = (value) => grouped(String(value));
 
@@ -62,6 +47,12 @@ export function day(iso, { withYear = true } = {}) {
   const at = new Date(iso);
   const short = `${at.getUTCDate()} ${months[at.getUTCMonth()]}`;
   return withYear ? `${short} ${at.getUTCFullYear()}` : short;
+}
+
+/** Nov 2026 */
+export function month(iso) {
+  const at = new Date(iso);
+  return `${months[at.getUTCMonth()]} ${at.getUTCFullYear()}`;
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });

@@ -9,6 +9,8 @@ const ASK_EVERY = 60_000; // the last 24 hours move on without fills
 const LONGEST_PAUSE = 30_000;
 const HIDDEN_FOR = 60_000;
 const SILENT_FOR = 75_000; // two pings unanswered: the line is dead, even if nobody said so
+const BEAT_EVERY = 1000;
+const SLEPT_FOR = 10_000; // a beat so late: the machine slept, and what it thinks is an open line need not be one
 const FAILURES_UNTIL_POLLING = 3;
 
 const listeners = new Set();
@@ -59,6 +61,7 @@ function connect() {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const own = new WebSocket(`${scheme}//${location.host}${SOCKET_PATH}`);
   socket = own;
+  heardAt = Date.now();
   own.addEventListener("message", ({ data }) => {
     heardAt = Date.now();
     const message = JSON.parse(data);
@@ -110,13 +113,31 @@ function goToSignIn() {
 }
 
 function watchTheLine() {
-  if (socket?.readyState !== WebSocket.OPEN) return;
+  if (!socket) return;
   if (Date.now() - heardAt > SILENT_FOR) {
     drop();
     retry();
-  } else {
+  } else if (socket.readyState === WebSocket.OPEN) {
     socket.send(JSON.stringify({ type: "ping" }));
   }
+}
+
+/** Begins anew at once: a new line also brings the newest summary. */
+function beginAnew() {
+  isWanted = true;
+  failures = 0;
+  drop();
+  say("reconnecting", "reconnecting…");
+  connect();
+}
+
+let beatAt = Date.now();
+
+function noticeSleep() {
+  const late = Date.now() - beatAt - BEAT_EVERY;
+  beatAt = Date.now();
+  // A hidden page is not called every second, asleep or not; it is looked at when it is seen again.
+  if (late > SLEPT_FOR && !document.hidden && isWanted) beginAnew();
 }
 
 function sleepWhenHidden() {
@@ -129,21 +150,21 @@ function sleepWhenHidden() {
       pollTimer = 0;
       drop();
     }, HIDDEN_FOR);
-  } else if (!isWanted) {
-    isWanted = true;
-    failures = 0;
-    say("reconnecting", "reconnecting…");
-    connect();
+    return;
   }
+  const isSilent = Date.now() - heardAt > PING_EVERY + SLEPT_FOR;
+  if (!isWanted || !socket || isSilent) beginAnew();
 }
 
 if (SOCKET_PATH) {
   connect();
   setInterval(watchTheLine, PING_EVERY);
+  setInterval(noticeSleep, BEAT_EVERY);
   setInterval(() => {
     if (!document.hidden && status === "live") ask().catch(() => {});
   }, ASK_EVERY);
   document.addEventListener("visibilitychange", sleepWhenHidden);
   // A page kept for the back button has no socket any more.
-  addEventListener("pageshow", ({ persisted }) => persisted && !socket && connect());
+  addEventListener("pageshow", ({ persisted }) => persisted && beginAnew());
+  addEventListener("online", () => !document.hidden && beginAnew());
 }

@@ -1,7 +1,9 @@
 """Figures are written exactly: rounding is half-even, on decimals, and only for the eye."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -138,15 +140,76 @@ def test_the_bar_of_an_account_is_whole_and_shows_the_worst_of_its_streams():
 def test_the_chart_as_a_table_has_the_newest_first():
     series = {
         "days": ["2026-01-01", "2026-01-02"],
-        "venues": [{"notional_usd": ["1.1", "0"]}, {"notional_usd": ["2.2", "5"]}],
-        "complete": [True, False],
-        "why": [[], ["Not read."]],
-    }
+        "stacks": [{"notional_usd": ["1.1", "0"]}, {"notional_usd": ["2.2", "5"]}],
+        "total_usd": ["3.3", "5"], "maker_usd": ["3.3", "0"], "taker_usd": ["0", "5"], "fees_usd": ["-0.1", "0.2"],
+        "forced_usd": ["0", "0"], "cumulative_usd": ["3.3", "8.3"], "fills": [2, 1], "state": ["complete", "gap"],
+        "why": [[], ["Not read."]], "next": ["/day/2026-01-01/", "/day/2026-01-02/"],
+    }  # fmt: skip
     newest, oldest = shown.periods(series)
     assert newest == {
-        "day": "2026-01-02", "amounts": ["0", "5"], "total": Decimal(5), "complete": False, "why": ["Not read."],
+        "day": "2026-01-02", "amounts": ["0", "5"], "total": "5", "maker": "0", "taker": "5", "fees": "0.2",
+        "forced": "0", "cumulative": "8.3", "fills": 1, "state": "gap", "why": ["Not read."],
+        "next": "/day/2026-01-02/",
     }  # fmt: skip
-    assert oldest["total"] == Decimal("3.3")
+    assert oldest["fees"] == "-0.1"
+
+
+def test_a_chart_of_nothing_has_its_periods_all_the_same():
+    names = ("total_usd", "maker_usd", "taker_usd", "fees_usd", "forced_usd", "cumulative_usd")
+    series = {name: ["0"] for name in names} | {
+        "days": ["2026-01-01"], "stacks": [], "fills": [0], "state": ["unread"], "why": [["Not read."]], "next": ["/"],
+    }  # fmt: skip
+    assert [row["amounts"] for row in shown.periods(series)] == [[]]
+
+
+def test_the_calendar_is_shaded_by_how_days_compare_and_has_no_days_to_come():
+    amounts = ["0", *(str(number) for number in range(1, 7)), "6", None, None, None, None, None, None]
+    calendar = {"first": "2025-12-29", "days": amounts, "state": ["complete"] * 14, "url": "/day/{day}/"}
+    first, second = shown.weeks(calendar)
+    assert [first["month"], second["month"]] == ["2026", ""]
+    assert [day["shade"] for day in first["days"]] == [0, 1, 2, 3, 4, 5, 6]
+    assert second["days"] == [
+        {"url": "/day/2026-01-05/", "shade": 6, "state": "complete", "label": "5 Jan 2026: $6.00, complete"}
+    ]
+
+
+def test_the_points_of_numbers_stand_below_each_other():
+    narrow, wide = shown._aligned([Decimal(12), Decimal("0.125")])
+    assert narrow == f"12{shown.POINT_SPACE}{shown.FIGURE_SPACE * 3}"
+    assert wide == "0.125"
+    assert shown._aligned([Decimal(1), Decimal(2)]) == ["1", "2"]
+    assert shown._aligned([]) == []
+
+
+def test_the_page_and_its_script_call_states_the_same():
+    script = (Path(__file__).parents[2] / "static/js/states.js").read_text()
+    said = re.findall(r'^  (\w+): "([^"]+)",$', script, re.MULTILINE)
+    assert dict(said) == shown.STATES
+
+
+def test_a_column_is_sorted_one_way_then_the_other():
+    assert shown.next_sort("-notional_usd", "fills") == "-fills"
+    assert shown.next_sort("-fills", "fills") == "fills"
+    assert shown.next_sort("fills", "fills") == "-fills"
+    assert shown.next_sort("-fills", "market") == "market"
+    assert shown.next_sort("market", "market") == "-market"
+    assert shown.sorted_as("-fills", "fills") == "descending"
+    assert shown.sorted_as("-fills", "market") == ""
+
+
+def test_what_a_change_is_measured_against_is_said():
+    before = {"since": "2026-11-07T00:00:00+00:00", "until": "2026-11-14T05:10:00+00:00", "notional_usd": "1"}
+    assert shown.compared({"before": None}) == ""
+    assert shown.compared({"before": before | {"complete": True}}) == (
+        "Against $1.00 from 7 Nov 2026 00:00 to 14 Nov 2026 05:10 UTC, the same time before."
+    )
+    assert "something is missing" in shown.compared({"before": before | {"complete": False}})
+
+
+def test_the_reading_of_the_past_is_one_figure():
+    going, done = account(is_backfilling=True, progress=0.5), account(is_backfilling=True, progress=1)
+    assert shown.being_read([done]) is None
+    assert shown.being_read([going, done]) == {"accounts": [going], "progress": 0.5}
 
 
 def test_a_related_account_fills_the_form():

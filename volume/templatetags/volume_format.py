@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from exchanges.doctor import EXPIRY_WARNING, in_words
 from exchanges.fields import plain as plain_text
-from exchanges.models import STOPPED, SyncRun
+from exchanges.models import STOPPED, Fill, SyncRun
 from exchanges.venues.base import EXACT, Reason, Venue
 from volume.holding import needs_key
 from volume.reconcile import Comparison, State
@@ -33,6 +33,14 @@ def usd(value: Decimal | str | int | None) -> str:
         return ""
     amount = _decimal(value).quantize(CENT, rounding=ROUND_HALF_EVEN, context=EXACT)
     return f"{'−' if amount < 0 else ''}${abs(amount):,.2f}"
+
+
+@register.filter
+def dollars(value: Decimal | str, not_priced: int) -> str:
+    """Dollars of fills of which some have no price: what is known of them, and a word where that is not all."""
+    if not not_priced:
+        return usd(value)
+    return f"{usd(value)}\u2009+" if _decimal(value) else "not priced"
 
 
 @register.filter
@@ -261,13 +269,17 @@ def coverage_parts(account: Mapping[str, Any]) -> list[dict[str, Any]]:
 @register.filter
 def periods(series: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The chart as the rows of a table, newest first."""
+    columns = {
+        "day": "days", "total": "total_usd", "maker": "maker_usd", "taker": "taker_usd", "fees": "fees_usd",
+        "forced": "forced_usd", "cumulative": "cumulative_usd", "fills": "fills", "state": "state", "why": "why",
+        "next": "next",
+    }  # fmt: skip
+    amounts = zip(*(stack["notional_usd"] for stack in series["stacks"]), strict=True)
+    stacks = list(amounts) or [()] * len(series["days"])
     rows = [
-        {"day": day, "amounts": list(amounts), "total": _sum(amounts), "complete": complete, "why": why}
-        for day, complete, why, *amounts in zip(
-            series["days"], series["complete"], series["why"],
-            *(venue["notional_usd"] for venue in series["venues"]), strict=True,
-        )
-    ]  # fmt: skip
+        dict(zip(columns, values, strict=True)) | {"amounts": list(own)}
+        for own, *values in zip(stacks, *(series[name] for name in columns.values()), strict=True)
+    ]
     return rows[::-1]
 
 
@@ -277,13 +289,6 @@ def add_query(related: Mapping[str, Any]) -> str:
     return urlencode({"label": related["label"], **related["values"]})
 
 
-def _sum(amounts: Iterable[str]) -> Decimal:
-    result = Decimal(0)
-    for amount in amounts:
-        result = EXACT.add(result, Decimal(amount))
-    return result
-
-
 def _decimal(value: Decimal | str | int) -> Decimal:
     return value if isinstance(value, Decimal) else Decimal(value)
 
@@ -291,3 +296,162 @@ def _decimal(value: Decimal | str | int) -> Decimal:
 def _moment(value: datetime | str) -> datetime:
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+# --- The dashboard ---------------------------------------------------------------------------------------------------
+
+MEASURES = {
+    "volume": "Volume",
+    "liquidity": "Maker and taker volume",
+    "fees": "Fees",
+    "cumulative": "Volume added up",
+}
+PERIODS = {"day": "Day", "week": "Week from", "month": "Month from"}
+STATES = {
+    "complete": "complete",
+    "unread": "not read",
+    "gap": "could not be read",
+    "out_of_reach": "out of the venue’s reach",
+    "held": "rows held",
+    "stale": "not up to date",
+    "not_priced": "not all priced",
+}
+SHADES = 6
+WORDS_FIRST = ("market", "venue")  # columns that are sorted from A on at first, all others from the largest on
+
+
+@register.filter
+def measured(measure: str) -> str:
+    """What the chart draws, as its title says it."""
+    return MEASURES[measure]
+
+
+@register.filter
+def period_name(granularity: str) -> str:
+    return PERIODS[granularity]
+
+
+@register.filter
+def state_words(state: str) -> str:
+    """How complete a period is, in a few words."""
+    return STATES[state]
+
+
+@register.filter
+def occurring(states: Sequence[str]) -> list[str]:
+    """What a drawing's key names: every state but complete."""
+    return [state for state in STATES if state in states and state != "complete"]
+
+
+@register.filter
+def at(values: Mapping[str, Any], key: str) -> Any:
+    """What a mapping holds under a key that only the page knows."""
+    return values[key]
+
+
+@register.filter
+def next_sort(sort: str, column: str) -> str:
+    """What a click on a column's head asks for: this column, or it the other way round."""
+    first = column if column in WORDS_FIRST else f"-{column}"
+    if sort != first:
+        return first
+    return column if first.startswith("-") else f"-{column}"
+
+
+@register.filter
+def sorted_as(sort: str, column: str) -> str:
+    """For aria-sort; empty where the table is not sorted by this column."""
+    if sort.removeprefix("-") != column:
+        return ""
+    return "descending" if sort.startswith("-") else "ascending"
+
+
+@register.filter
+def compared(total: Mapping[str, Any]) -> str:
+    """What a change is measured against: "$1.00 from 7 Nov 2026 00:00 to 14 Nov 2026 05:10 UTC"."""
+    before = total["before"]
+    if not before:
+        return ""
+    since, until = (f"{utc_day(before[end])} {_moment(before[end]):%H:%M}" for end in ("since", "until"))
+    words = f"Against {usd(before['notional_usd'])} from {since} to {until} UTC, the same time before"
+    return f"{words}{'.' if before['complete'] else ', of which something is missing.'}"
+
+
+@register.filter
+def being_read(accounts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The accounts whose past is being read now, and how far that is; None where there are none."""
+    found = [
+        account
+        for account in accounts
+        if account["is_enabled"] and account["is_backfilling"] and account["progress"] < 1 and tone(account) != "bad"
+    ]
+    if not found:
+        return None
+    return {"accounts": found, "progress": sum(account["progress"] for account in found) / len(found)}
+
+
+@register.filter
+def weeks(calendar: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calendar's weeks: the month (or year) that begins in each, and its days, shaded from 0 to SHADES."""
+    first, edges = date.fromisoformat(calendar["first"]), _edges(calendar["days"])
+    found: list[dict[str, Any]] = []
+    for index, (amount, state) in enumerate(zip(calendar["days"], calendar["state"], strict=True)):
+        day = first + timedelta(days=index)
+        if index % 7 == 0:
+            found.append({"month": "", "days": []})
+        if day.day == 1:
+            found[-1]["month"] = f"{day:%Y}" if day.month == 1 else f"{day:%b}"
+        if amount is None:
+            continue
+        shade = sum(edge <= Decimal(amount) for edge in edges) if Decimal(amount) else 0
+        found[-1]["days"].append(
+            {
+                "url": calendar["url"].replace("{day}", day.isoformat()),
+                "shade": shade,
+                "state": state,
+                "label": f"{utc_day(day)}: {usd(amount)}, {STATES[state]}",
+            }
+        )
+    return found
+
+
+def _edges(amounts: Iterable[str | None]) -> list[Decimal]:
+    """Where the shades begin, so that each has as many days."""
+    ordered = sorted(Decimal(amount) for amount in amounts if amount and Decimal(amount))
+    return [ordered[len(ordered) * shade // SHADES] for shade in range(SHADES)] if ordered else []
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+@register.filter
+def days_link(total: Mapping[str, Any], last_day: str) -> str:
+    """The query that shows the days of a figure of the glance panel."""
+    return f"?from={total['since'][:10]}&to={last_day}"
+
+
+FIGURE_SPACE, POINT_SPACE = "\u2007", "\u2008"  # as wide as a digit and as a point
+
+
+@register.filter
+def aligned(fills: Iterable[Fill]) -> list[dict[str, Any]]:
+    """Fills with their numbers as text whose decimal points stand below each other where they end at the right."""
+    found = list(fills)
+    columns = [_aligned([getattr(fill, name) for fill in found]) for name in ("price", "qty", "notional", "fee")]
+    return [
+        {"fill": fill, "price": price, "qty": qty, "notional": notional, "fee": fee}
+        for fill, price, qty, notional, fee in zip(found, *columns, strict=True)
+    ]
+
+
+def _aligned(values: Sequence[Decimal]) -> list[str]:
+    texts = [plain(value) for value in values]
+    most = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return [_padded(text, most) for text in texts]
+
+
+def _padded(text: str, places: int) -> str:
+    _, point, fraction = text.partition(".")
+    return text + ("" if point or not places else POINT_SPACE) + FIGURE_SPACE * (places - len(fraction))

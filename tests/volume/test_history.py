@@ -1,0 +1,255 @@
+"""Volume over time, of any scope: what an address asks for, and that every part of a page agrees with the others."""
+
+import csv
+import io
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from exchanges.models import ExchangeCredential, Fill
+from exchanges.sandbox import Sandbox, bybit, hyperliquid
+from exchanges.venues.base import FORCED
+from tests import factories
+from tests.conftest import NOW
+from volume.history import History, calendar
+from volume.models import DailyVolume
+from volume.queries import SPANS, change, summary
+from volume.refresh import refresh
+from volume.scope import Scope
+
+pytestmark = pytest.mark.django_db
+ME = "0x00000000000000000000000000000000000000aa"
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def owner(clock: Any, sandbox: Sandbox) -> Any:
+    """Forty days of two venues, read."""
+    factories.shorten(sandbox, days=40, now=NOW)
+    made = factories.user()
+    since = NOW.replace(hour=0) - 40 * DAY
+    for venue, secrets in (("hyperliquid", {"address": hyperliquid.DEMO_TRADER}), ("bybit", bybit.MAIN)):
+        account = factories.credential(venue, owner=made, secrets=secrets, history_from=since)
+        refresh(account, now=NOW)
+    return made
+
+
+def scope(owner: Any, **query: str) -> Scope:
+    return Scope.parse(query, owner.pk, now=NOW)
+
+
+def history(owner: Any, **query: str) -> History:
+    return History(scope(owner, **query), now=NOW)
+
+
+def total(amounts: Any) -> Decimal:
+    return sum(map(Decimal, amounts), Decimal(0))
+
+
+# --- The address -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "first", "last", "step"),
+    [
+        ({}, date(2026, 8, 24), date(2026, 11, 21), "day"),
+        ({"range": "7d"}, date(2026, 11, 15), date(2026, 11, 21), "day"),
+        ({"range": "1y"}, date(2025, 11, 17), date(2026, 11, 21), "week"),
+        ({"range": "2y", "step": "month"}, date(2024, 11, 1), date(2026, 11, 21), "month"),
+        ({"range": "never"}, date(2026, 8, 24), date(2026, 11, 21), "day"),
+        ({"from": "2026-03-03", "to": "2026-03-05"}, date(2026, 3, 3), date(2026, 3, 5), "day"),
+        ({"from": "2026-03-05", "to": "2026-03-03"}, date(2026, 3, 3), date(2026, 3, 3), "day"),
+        ({"from": "2026-11-01", "to": "2030-01-01"}, date(2026, 11, 1), date(2026, 11, 21), "day"),
+        ({"from": "0001-01-01", "step": "day"}, date(2014, 12, 29), date(2026, 11, 21), "week"),
+        ({"from": "2026-11-31"}, date(2026, 8, 24), date(2026, 11, 21), "day"),
+    ],
+)
+def test_an_address_says_which_days_are_meant_and_nonsense_is_as_usual(
+    query: dict[str, str], first: date, last: date, step: str, db: Any
+) -> None:
+    found = Scope.parse(query, 1, now=NOW)
+    assert (found.first, found.last, found.step) == (first, last, step)
+    assert found.periods[0] == first
+    assert found.window(found.periods[-1], now=NOW).until <= NOW
+
+
+def test_days_of_the_readers_zone_begin_there_and_only_where_the_fills_can_be_added_up(db: Any) -> None:
+    query = {"range": "30d", "days": "local", "tz": "Asia/Kolkata"}
+    local = Scope.parse(query, 1, now=NOW)
+    assert local.is_local
+    assert local.start_of(date(2026, 11, 21)) == datetime(2026, 11, 20, 18, 30, tzinfo=UTC)
+    assert not Scope.parse({**query, "range": "1y"}, 1, now=NOW).is_local
+    assert not Scope.parse({**query, "tz": "../../etc/passwd"}, 1, now=NOW).is_local
+    assert not Scope.parse({**query, "tz": "Mars/Olympus"}, 1, now=NOW).is_local
+
+
+# --- The parts of the page -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["venue", "market", "account"])
+@pytest.mark.parametrize("step", ["day", "week", "month"])
+def test_however_it_is_cut_it_adds_up_to_the_same(owner: Any, by: str, step: str) -> None:
+    part = history(owner, by=by, step=step, **{"from": "2026-11-01", "to": "2026-11-21"})
+    shown = part.series()
+    days = DailyVolume.objects.filter(day__gte=part.scope.first)
+    expected = sum((day.notional_usd for day in days), Decimal(0))
+    assert total(shown["total_usd"]) == expected > 0
+    assert sum((total(stack["notional_usd"]) for stack in shown["stacks"]), Decimal(0)) == expected
+    assert total(shown["maker_usd"]) + total(shown["taker_usd"]) == expected
+    assert Decimal(shown["cumulative_usd"][-1]) == expected
+    assert sum(row["notional_usd"] for row in part.markets()) == expected
+    assert sum(shown["fills"]) == sum(day.fills for day in days)
+    assert {len(shown[name]) for name in ("days", "total_usd", "fills", "state", "why", "next")} == {len(shown["days"])}
+    assert len(shown["stacks"]) <= 11
+
+
+def test_local_days_come_to_the_same_as_utc_days_over_a_zone_without_a_shift(owner: Any) -> None:
+    utc = history(owner, range="7d").series()
+    same = history(owner, range="7d", days="local", tz="Africa/Abidjan")  # UTC all year
+    assert same.scope.is_local
+    shown = same.series()
+    assert [Decimal(one) for one in shown["total_usd"]] == [Decimal(one) for one in utc["total_usd"]]
+    assert [Decimal(one) for one in shown["fees_usd"]] == [Decimal(one) for one in utc["fees_usd"]]
+    markets = {row["market"]: row["notional_usd"] for row in same.markets()}
+    assert markets == {row["market"]: row["notional_usd"] for row in history(owner, range="7d").markets()}
+
+
+def test_a_fill_of_the_evening_in_utc_is_of_the_next_day_in_india(clock: Any, sandbox: Sandbox) -> None:
+    at = NOW.replace(hour=20, minute=0) - DAY
+    sandbox.hyperliquid.add(ME, rows=[factories.hyperliquid_row(at)])
+    account = factories.credential(secrets={"address": ME}, history_from=NOW - 10 * DAY)
+    refresh(account, now=NOW)
+    utc, local = (
+        dict(zip(shown["days"], shown["total_usd"], strict=True))
+        for shown in (
+            factories.series(account.owner_id, now=NOW, range="7d"),
+            factories.series(account.owner_id, now=NOW, range="7d", days="local", tz="Asia/Kolkata"),
+        )
+    )
+    assert (utc["2026-11-20"], utc["2026-11-21"]) == ("100000", "0")
+    assert (local["2026-11-20"], local["2026-11-21"]) == ("0", "100000")
+
+
+def test_filters_narrow_every_part(owner: Any) -> None:
+    part = history(owner, range="30d", venue="bybit", by="market")
+    assert {stack["venue"] for stack in part.series()["stacks"]} - {""} == {"bybit"}
+    market = part.markets()[0]["market"]
+    narrow = history(owner, range="30d", venue="bybit", market=market)
+    assert total(narrow.series()["total_usd"]) == part.markets()[0]["notional_usd"]
+    assert [chip["label"] for chip in narrow.scope.filters] == ["Bybit", market]
+    shown = calendar(narrow.scope, now=NOW)
+    assert total(filter(None, shown["days"])) >= part.markets()[0]["notional_usd"]
+
+
+def test_a_period_that_is_not_read_is_drawn_as_such_and_not_as_nothing(clock: Any, sandbox: Sandbox) -> None:
+    account = factories.credential(history_from=NOW - 10 * DAY)
+    shown = factories.series(account.owner_id, now=NOW, range="7d")
+    assert set(shown["state"]) == {"unread"}
+    assert all(shown["why"])
+
+
+def test_the_calendar_has_two_years_from_a_monday_on(owner: Any) -> None:
+    shown = calendar(scope(owner), now=NOW)
+    first = date.fromisoformat(shown["first"])
+    assert first.weekday() == 0
+    assert len(shown["days"]) == len(shown["state"]) == 7 * 105
+    today = (NOW.date() - first).days
+    assert shown["days"][today] is not None
+    assert set(shown["days"][today + 1 :]) == {None}
+
+
+@pytest.mark.parametrize("sort", ["notional_usd", "-fills", "market", "-fee_rate", "maker_share", "-average_usd"])
+def test_the_table_is_sorted_by_what_is_asked(owner: Any, sort: str) -> None:
+    rows = history(owner, range="30d", sort=sort).markets()
+    column = sort.removeprefix("-")
+    values = [row[column] for row in rows]
+    if column == "fee_rate":
+        values = [row["fees_usd"] / row["notional_usd"] if row["notional_usd"] else 0 for row in rows]
+    if column == "maker_share":
+        values = [row["maker_usd"] / row["notional_usd"] if row["notional_usd"] else 0 for row in rows]
+    if column == "market":
+        values = [value.lower() for value in values]
+    assert values == sorted(values, reverse=sort.startswith("-"))
+    assert rows[0]["average_usd"] == (rows[0]["notional_usd"] / rows[0]["fills"]).quantize(Decimal("0.01"))
+
+
+# --- At a glance -----------------------------------------------------------------------------------------------------
+
+
+def test_every_span_is_compared_with_the_same_stretch_before(owner: Any) -> None:
+    totals = summary(owner.pk, now=NOW)["totals"]
+    assert list(totals) == list(SPANS)
+    assert totals["all"]["before"] is None
+    week = totals["7d"]["before"]
+    assert (week["since"], week["until"]) == ("2026-11-08T00:00:00+00:00", "2026-11-14T12:00:00+00:00")
+    account_ids = [account.pk for account in ExchangeCredential.objects.all()]
+    fills = Fill.objects.filter(
+        credential__in=account_ids, executed_at__gte=week["since"], executed_at__lt=week["until"]
+    ).exclude(kind__in=FORCED)
+    expected = sum((fill.notional for fill in fills), Decimal(0))
+    assert Decimal(week["notional_usd"]) == expected
+    month = totals["month"]
+    assert (month["since"], month["before"]["since"]) == ("2026-11-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00")
+    assert totals["7d"]["before"]["change"] == change(Decimal(totals["7d"]["notional_usd"]), expected)
+
+
+@pytest.mark.parametrize(
+    ("now_usd", "before_usd", "said"),
+    [("112.34", "100", "+12.3%"), ("5", "10", "−50.0%"), ("9", "9", "0.0%"), ("5", "0", ""), ("30", "1", "+2,900.0%")],
+)  # fmt: skip
+def test_a_change_is_said_in_per_cent(now_usd: str, before_usd: str, said: str) -> None:
+    assert change(Decimal(now_usd), Decimal(before_usd)) == said
+
+
+# --- Down and out ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browser(owner: Any, client: Client) -> Client:
+    client.force_login(owner)
+    return client
+
+
+def rows_of(answer: Any) -> list[dict[str, str]]:
+    assert answer.status_code == 200
+    assert "attachment" in answer["Content-Disposition"]
+    return list(csv.DictReader(io.StringIO(answer.content.decode())))
+
+
+def test_what_is_on_screen_comes_out_as_csv_and_json_alike(browser: Client, owner: Any) -> None:
+    markets = rows_of(browser.get("/?range=30d&format=csv"))
+    shown = history(owner, range="30d").markets()
+    assert [row["market"] for row in markets] == [row["market"] for row in shown]
+    assert total(row["notional_usd"] for row in markets) == sum(row["notional_usd"] for row in shown)
+    assert json.loads(browser.get("/?range=30d&format=json").content)[0]["market"] == shown[0]["market"]
+    periods = rows_of(browser.get("/?range=30d&table=periods&format=csv"))
+    assert total(row["total_usd"] for row in periods) == total(history(owner, range="30d").series()["total_usd"])
+    assert browser.get("/?format=xls").status_code == 404
+
+
+def test_a_day_is_followed_down_to_its_fills(browser: Client, owner: Any) -> None:
+    series = history(owner, range="7d").series()
+    day = max(zip(series["total_usd"], series["days"], strict=True), key=lambda pair: Decimal(pair[0]))[1]
+    at = series["days"].index(day)
+    assert series["next"][at] == f"/day/{day}/"
+    markets = rows_of(browser.get(f"/day/{day}/?format=csv"))
+    assert total(row["notional_usd"] for row in markets) == Decimal(series["total_usd"][at])
+    market = markets[0]
+    fills = rows_of(
+        browser.get(f"/day/{day}/?venue={market['venue']}&market={market['market']}&table=fills&format=csv")
+    )
+    volume = total(row["notional"] for row in fills if row["kind"] not in ("liquidation", "adl"))
+    assert volume == Decimal(market["notional_usd"])
+    assert browser.get("/day/2030-01-01/").status_code == 404
+    assert browser.get("/day/soon/").status_code == 404
+
+
+def test_nobody_sees_the_days_of_others(browser: Client) -> None:
+    browser.force_login(factories.user("eve"))
+    assert browser.get("/day/2026-11-20/?format=json").json() == []
+    account = ExchangeCredential.objects.first()
+    assert browser.get(f"/?account={account.pk}&format=json").json() == []

@@ -1,0 +1,294 @@
+"""Volume over time: what the chart, the calendar and the tables of a page show, all of one scope."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import reverse
+
+from exchanges.fields import plain
+from exchanges.models import ExchangeCredential
+from exchanges.venues.base import EXACT, Window
+from volume import queries
+from volume.completeness import Completeness
+from volume.queries import USD_COLUMNS, Filter, next_period, shortened
+from volume.rollup import Totals, start_of, totals_between
+from volume.scope import RANGES, Scope
+
+MOST_STACKS = 10
+ZERO = Decimal(0)
+Row = dict[str, Any]
+
+
+class History:
+    """One scope's volume, read once and shaped for each part of the page."""
+
+    def __init__(self, scope: Scope, *, now: datetime) -> None:
+        self.scope, self.now = scope, now
+        self.completeness = Completeness(scope.accounts, now=now)
+        self.names = {account.pk: account for account in scope.accounts}
+        self.counting = set(queries.counting_forced(scope.accounts))
+
+    def series(self) -> Row:
+        """The chart: one entry per period in every list; amounts are text."""
+        scope, periods = self.scope, self.scope.periods
+        rows = self._rows_by_period()
+        place = {day: index for index, day in enumerate(periods)}
+        stacks: dict[tuple[str, ...], list[Decimal]] = defaultdict(lambda: [ZERO] * len(periods))
+        sums = {name: [ZERO] * len(periods) for name in ("total", "maker", "taker", "fees", "forced")}
+        fills, not_priced = [0] * len(periods), [0] * len(periods)
+        for row in rows:
+            at = place[row["day"]]
+            stacks[self._stack_of(row)][at] += row["notional_usd"]
+            for name, column in zip(sums, ("notional", "maker", "taker", "fees", "forced"), strict=True):
+                sums[name][at] += row[f"{column}_usd"]
+            fills[at] += row["fills"]
+            not_priced[at] += row["not_priced"]
+        verdicts = [self._verdict(day, lost) for day, lost in zip(periods, not_priced, strict=True)]
+        return {
+            "granularity": scope.step,
+            "by": scope.by,
+            "days": [day.isoformat() for day in periods],
+            "stacks": self._stacks(stacks),
+            **{f"{name}_usd": [plain(amount) for amount in amounts] for name, amounts in sums.items()},
+            "fills": fills,
+            "cumulative_usd": [plain(amount) for amount in _running(sums["total"])],
+            "complete": [state == "complete" for state, _ in verdicts],
+            "state": [state for state, _ in verdicts],
+            "why": [why for _, why in verdicts],
+            "next": [self._next_down(day) for day in periods],
+        }
+
+    def markets(self) -> list[Row]:
+        """The table by venue and market, sorted as the scope says. Amounts are Decimals."""
+        if self.scope.is_local:
+            rows = self._between(self.scope.whole(now=self.now))
+            rows = list(_grouped(rows, ("venue", "market")))
+            for row in rows:
+                verdict = self.completeness.of(self.scope.whole(now=self.now), self._accounts_at(row["venue"]))
+                row |= {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
+                row |= {"fees_complete": not row["fees_lost"], "fills_not_priced": row["not_priced"]}
+        else:
+            rows = queries.volume(self.scope.filter, by=("venue", "market"), fees_apart=True, now=self.now)
+        return _sorted(market_rows(rows, self.scope), self.scope.sort)
+
+    def kinds(self) -> list[Row]:
+        return queries.kinds(self.scope.filter)
+
+    # --- Rows --------------------------------------------------------------------------------------------------------
+
+    def _rows_by_period(self) -> list[Row]:
+        """(period, account or venue and market) rows of sums."""
+        scope = self.scope
+        keys = {"venue": ("venue",), "market": ("venue", "market"), "account": ("credential",)}[scope.by]
+        if not scope.is_local:
+            step = scope.step
+            return queries.sums(scope.filter, scope.accounts, by=("day", *keys), granularity=step)
+        return [
+            row | {"day": period}
+            for period in scope.periods
+            for row in _grouped(self._between(scope.window(period, now=self.now)), keys)
+        ]
+
+    def _between(self, window: Window) -> list[Row]:
+        """Rows by account and market, added up from the fills themselves."""
+        found = []
+        for account in self.scope.accounts:
+            for symbol, totals in totals_between(account, window).items():
+                if self.scope.market in ("", symbol):
+                    found.append(self._row(account, symbol, totals))
+        return found
+
+    def _row(self, account: ExchangeCredential, symbol: str, totals: Totals) -> Row:
+        row = {column: getattr(totals, column) for column in USD_COLUMNS}
+        row |= {"credential": account.pk, "venue": account.venue, "market": symbol, "fills": totals.fills}
+        row |= {"base_qty": totals.base_qty, "forced_fills": totals.forced_fills}
+        row |= {"not_priced": totals.fills_not_priced, "fees_lost": totals.fees_not_priced_fills}
+        if account.pk in self.counting:
+            forced, maker, buy = totals.forced_usd, totals.forced_maker_usd, totals.forced_buy_usd
+            more = {"notional": forced, "maker": maker, "taker": forced - maker, "buy": buy, "sell": forced - buy}
+            row |= {f"{name}_usd": row[f"{name}_usd"] + amount for name, amount in more.items()}
+            row["fills"] += totals.forced_fills
+            row["base_qty"] = EXACT.add(row["base_qty"], totals.forced_qty)
+        return row
+
+    def _accounts_at(self, venue: str) -> list[int]:
+        return [account.pk for account in self.scope.accounts if account.venue == venue]
+
+    # --- Stacks ------------------------------------------------------------------------------------------------------
+
+    def _stack_of(self, row: Row) -> tuple[str, ...]:
+        """(key, name, venue)."""
+        if self.scope.by == "account":
+            account = self.names[row["credential"]]
+            return str(account.pk), str(account), account.venue
+        name = next(item.venue_name for item in self.scope.accounts if item.venue == row["venue"])
+        if self.scope.by == "market":
+            return f"{row['venue']}:{row['market']}", f"{row['market']} at {name}", row["venue"]
+        return row["venue"], name, row["venue"]
+
+    def _stacks(self, found: Mapping[tuple[str, ...], list[Decimal]]) -> list[Row]:
+        """The largest first; what does not fit is one."""
+        ordered = sorted(found.items(), key=lambda item: sum(item[1], ZERO), reverse=True)
+        shown = [
+            {"key": key, "name": name, "venue": venue, "notional_usd": [plain(amount) for amount in amounts]}
+            for (key, name, venue), amounts in ordered[:MOST_STACKS]
+        ]
+        if rest := [amounts for _, amounts in ordered[MOST_STACKS:]]:
+            others = [plain(sum(column, ZERO)) for column in zip(*rest, strict=True)]
+            shown.append({"key": "", "name": f"{len(rest)} others", "venue": "", "notional_usd": others})
+        return shown
+
+    def _verdict(self, period: date, not_priced: int) -> tuple[str, list[str]]:
+        window = self.scope.window(period, now=self.now)
+        state, why = self.completeness.state(window)
+        if not_priced:
+            fills = "1 fill is" if not_priced == 1 else f"{not_priced:,} fills are"
+            why = [*why, f"{fills} not priced in dollars and not counted."]
+            state = "not_priced" if state == "complete" else state
+        return state, shortened(why)
+
+    def _next_down(self, period: date) -> str:
+        """The address of the next step down: the day, or this period by days."""
+        narrowed = {name["name"]: name["value"] for name in self.scope.filters}
+        if self.scope.is_local:
+            narrowed |= {"days": "local", "tz": self.scope.tz}
+        if self.scope.step == "day":
+            query = urlencode(narrowed)
+            return reverse("volume:day", args=[period.isoformat()]) + (f"?{query}" if query else "")
+        last = min(next_period(period, self.scope.step) - timedelta(days=1), self.scope.last)
+        query = urlencode({**narrowed, "from": period.isoformat(), "to": last.isoformat(), "by": self.scope.by})
+        return f"{reverse('volume:dashboard')}?{query}"
+
+
+def calendar(scope: Scope, *, now: datetime) -> Row:
+    """Two years of UTC days, from a Monday on; None for days to come. Narrowed as the scope is."""
+    today = now.astimezone(UTC).date()
+    first = today - timedelta(days=RANGES["2y"] - 1)
+    first -= timedelta(days=first.weekday())
+    wanted = Filter(
+        owner_id=scope.owner_id, since=first, venues=scope.filter.venues, markets=scope.filter.markets,
+        credentials=scope.filter.credentials,
+    )  # fmt: skip
+    amounts = {row["day"]: row["notional_usd"] for row in queries.sums(wanted, scope.accounts, by=("day",))}
+    completeness = Completeness(scope.accounts, now=now)
+    days = [first + timedelta(days=index) for index in range(7 * ((today - first).days // 7 + 1))]
+    return {
+        "first": first.isoformat(),
+        "days": [plain(amounts.get(day, ZERO)) if day <= today else None for day in days],
+        "state": [
+            completeness.state(Window(start_of(day), min(now, start_of(day + timedelta(days=1)))))[0]
+            if day <= today
+            else "complete"
+            for day in days
+        ],
+        "url": reverse("volume:day", args=["0000-00-00"]).replace("0000-00-00", "{day}"),
+    }
+
+
+def market_rows(rows: Iterable[Row], scope: Scope) -> list[Row]:
+    """Rows by venue and market, with what is worked out of them."""
+    found = list(rows)
+    whole = sum((row["notional_usd"] for row in found), ZERO)
+    names = {account.venue: account.venue_name for account in scope.accounts}
+    return [row | _worked_out(row, whole) | {"venue_name": names[row["venue"]]} for row in found]
+
+
+def _worked_out(row: Row, whole: Decimal) -> Row:
+    usd, priced = row["notional_usd"], row["fills"] - row["fills_not_priced"]
+    rate = EXACT.divide(row["fees_usd"] * 10_000, usd) if usd and row["fees_complete"] else None
+    return {
+        "share": _percent(usd, whole),
+        "average_usd": (usd / priced).quantize(Decimal("0.01"), ROUND_HALF_EVEN) if priced > 0 else ZERO,
+        "maker_share": _percent(row["maker_usd"], usd),
+        "fee_rate": "" if rate is None else f"{rate.quantize(Decimal('0.01'), ROUND_HALF_EVEN):f} bp",
+    }
+
+
+def _percent(part: Decimal, whole: Decimal) -> str:
+    if not whole:
+        return ""
+    percent = EXACT.divide(part * 100, whole)
+    if 0 < percent < Decimal("0.1"):
+        return "<0.1%"
+    return f"{percent.quantize(Decimal('0.1'), ROUND_HALF_EVEN, EXACT):f}%"
+
+
+SORTS: dict[str, Any] = {
+    "market": lambda row: row["market"].lower(),
+    "venue": lambda row: row["venue_name"].lower(),
+    "maker_share": lambda row: row["maker_usd"] / row["notional_usd"] if row["notional_usd"] else ZERO,
+    "fee_rate": lambda row: row["fees_usd"] / row["notional_usd"] if row["notional_usd"] else ZERO,
+    "share": lambda row: row["notional_usd"],
+} | {
+    column: (lambda row, column=column: row[column])
+    for column in ("notional_usd", "fills", "average_usd", "fees_usd", "forced_usd")
+}
+
+
+def _sorted(rows: list[Row], sort: str) -> list[Row]:
+    column = sort.removeprefix("-")
+    key = SORTS.get(column, SORTS["notional_usd"])
+    rows.sort(key=SORTS["market"])
+    rows.sort(key=key, reverse=sort.startswith("-") or column not in SORTS)
+    return rows
+
+
+def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> Iterable[Row]:
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        at = tuple(row[key] for key in keys)
+        if at not in found:
+            found[at] = row
+            continue
+        known = found[at]
+        for column in (*USD_COLUMNS, "fills", "forced_fills", "not_priced", "fees_lost"):
+            known[column] += row[column]
+        known["base_qty"] = EXACT.add(known["base_qty"], row["base_qty"])
+    return found.values()
+
+
+def _running(amounts: Iterable[Decimal]) -> Iterable[Decimal]:
+    total = ZERO
+    for amount in amounts:
+        total += amount
+        yield total
+
+
+def period_rows(series: Row) -> list[Row]:
+    """The chart as rows: one per period, a column per stack."""
+    rows = []
+    for at, day in enumerate(series["days"]):
+        row: Row = {"day": day, "total_usd": series["total_usd"][at]}
+        row |= {stack["name"]: stack["notional_usd"][at] for stack in series["stacks"]}
+        columns = ("maker_usd", "taker_usd", "fees_usd", "forced_usd", "cumulative_usd", "fills", "complete", "state")
+        rows.append(row | {column: series[column][at] for column in columns})
+    return rows
+
+
+def total_row(rows: Iterable[Row]) -> Row:
+    """Rows by market as one."""
+    total: Row = dict.fromkeys(USD_COLUMNS, ZERO) | {"fills": 0, "forced_fills": 0, "fills_not_priced": 0}
+    added = list(rows)
+    for row in added:
+        for column in total:
+            total[column] += row[column]
+    total["fees_complete"] = all(row["fees_complete"] for row in added)
+    return total | {"maker_share": _percent(total["maker_usd"], total["notional_usd"])}
+
+
+def by_venue(rows: Iterable[Row]) -> list[Row]:
+    """Rows by market, added up by venue, largest first."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["venue"]].append(row)
+    summed = [
+        total_row(parts) | {"venue": venue, "venue_name": parts[0]["venue_name"]} for venue, parts in found.items()
+    ]
+    whole = sum((row["notional_usd"] for row in summed), ZERO)
+    for row in summed:
+        row["share"] = _percent(row["notional_usd"], whole)
+    return sorted(summed, key=lambda row: row["notional_usd"], reverse=True)
