@@ -38,7 +38,15 @@ def stored_of(owner_id: int) -> dict[str, Any]:
 def zipped(owner: Any, now: datetime) -> StreamingHttpResponse:
     """The export of a person, sent as it is made."""
     name = f"perpdash-{now:%Y-%m-%d}.zip"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+        "Content-Encoding": "identity",  # it is compressed already
+    }
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+        "Content-Encoding": "identity",
+    }
     return StreamingHttpResponse(_Awaited(pieces(owner, now)), content_type="application/zip", headers=headers)
 
 

@@ -1,7 +1,9 @@
 """Volume over time: what the chart, the calendar and the tables of a page show, all of one scope."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -31,28 +33,31 @@ class History:
         self.completeness = Completeness(scope.accounts, now=now)
         self.names = {account.pk: account for account in scope.accounts}
         self.counting = set(queries.counting_forced(scope.accounts))
+        self.periods = scope.periods
+        self.left_out = 0  # markets that are not among the largest
 
     def series(self) -> Row:
         """The chart: one entry per period in every list; amounts are text."""
         scope, periods = self.scope, self.scope.periods
-        rows = self._rows_by_period()
-        place = {day: index for index, day in enumerate(periods)}
         stacks: dict[tuple[str, ...], list[Decimal]] = defaultdict(lambda: [ZERO] * len(periods))
         sums = {name: [ZERO] * len(periods) for name in ("total", "maker", "taker", "fees", "forced")}
         fills, not_priced = [0] * len(periods), [0] * len(periods)
-        for row in rows:
-            at = place[row["day"]]
-            stacks[self._stack_of(row)][at] += row["notional_usd"]
+        for row in self._rows_by_period():
+            at = self._place(row["day"])
             for name, column in zip(sums, ("notional", "maker", "taker", "fees", "forced"), strict=True):
                 sums[name][at] += row[f"{column}_usd"]
             fills[at] += row["fills"]
             not_priced[at] += row["not_priced"]
+            if "venue" in row or "credential" in row:
+                stacks[self._stack_of(row)][at] += row["notional_usd"]
+        for row in self._largest_markets():
+            stacks[self._stack_of(row)][self._place(row["day"])] += row["notional_usd"]
         verdicts = [self._verdict(day, lost) for day, lost in zip(periods, not_priced, strict=True)]
         return {
             "granularity": scope.step,
             "by": scope.by,
             "days": [day.isoformat() for day in periods],
-            "stacks": self._stacks(stacks),
+            "stacks": self._stacks(stacks, sums["total"]),
             **{f"{name}_usd": [plain(amount) for amount in amounts] for name, amounts in sums.items()},
             "fills": fills,
             "cumulative_usd": [plain(amount) for amount in _running(sums["total"])],
@@ -81,17 +86,35 @@ class History:
     # --- Rows --------------------------------------------------------------------------------------------------------
 
     def _rows_by_period(self) -> list[Row]:
-        """(period, account or venue and market) rows of sums."""
+        """Rows of sums by day and, where there are few enough, by what is stacked."""
         scope = self.scope
         keys = {"venue": ("venue",), "market": ("venue", "market"), "account": ("credential",)}[scope.by]
         if not scope.is_local:
-            step = scope.step
-            return queries.sums(scope.filter, scope.accounts, by=("day", *keys), granularity=step)
+            few = () if scope.by == "market" else keys
+            return queries.sums(scope.filter, scope.accounts, by=("day", *few))
         return [
             row | {"day": period}
             for period in scope.periods
             for row in _grouped(self._between(scope.window(period, now=self.now)), keys)
         ]
+
+    def _largest_markets(self) -> Iterable[Row]:
+        """Where markets are stacked: the days of the largest of them."""
+        scope = self.scope
+        if scope.by != "market" or scope.is_local:
+            return
+        whole = queries.amounts(scope.filter, scope.accounts, by=("venue", "market"))
+        largest = sorted(whole, key=lambda key: whole[key], reverse=True)[:MOST_STACKS]
+        self.left_out = len(whole) - len(largest)
+        wanted = replace(scope.filter, markets=tuple({market for _, market in largest}))
+        shown = set(largest)
+        for (day, venue, market), usd in queries.amounts(wanted, scope.accounts, by=("day", "venue", "market")).items():
+            if (venue, market) in shown:
+                yield {"day": day, "venue": venue, "market": market, "notional_usd": usd}
+
+    def _place(self, day: date) -> int:
+        """Which of the periods a day is in."""
+        return bisect_right(self.periods, day) - 1
 
     def _between(self, window: Window) -> list[Row]:
         """Rows by account and market, added up from the fills themselves."""
@@ -130,16 +153,17 @@ class History:
             return f"{row['venue']}:{row['market']}", f"{row['market']} at {name}", row["venue"]
         return row["venue"], name, row["venue"]
 
-    def _stacks(self, found: Mapping[tuple[str, ...], list[Decimal]]) -> list[Row]:
+    def _stacks(self, found: Mapping[tuple[str, ...], list[Decimal]], total: Sequence[Decimal]) -> list[Row]:
         """The largest first; what does not fit is one."""
-        ordered = sorted(found.items(), key=lambda item: sum(item[1], ZERO), reverse=True)
+        ordered = sorted(found.items(), key=lambda item: sum(item[1], ZERO), reverse=True)[:MOST_STACKS]
         shown = [
             {"key": key, "name": name, "venue": venue, "notional_usd": [plain(amount) for amount in amounts]}
-            for (key, name, venue), amounts in ordered[:MOST_STACKS]
+            for (key, name, venue), amounts in ordered
         ]
-        if rest := [amounts for _, amounts in ordered[MOST_STACKS:]]:
-            others = [plain(sum(column, ZERO)) for column in zip(*rest, strict=True)]
-            shown.append({"key": "", "name": f"{len(rest)} others", "venue": "", "notional_usd": others})
+        if others := self.left_out + len(found) - len(ordered):
+            drawn = [sum(column, ZERO) for column in zip(*(amounts for _, amounts in ordered), strict=True)]
+            rest = [plain(whole - part) for whole, part in zip(total, drawn, strict=True)]
+            shown.append({"key": "", "name": f"{others} others", "venue": "", "notional_usd": rest})
         return shown
 
     def _verdict(self, period: date, not_priced: int) -> tuple[str, list[str]]:
@@ -173,7 +197,7 @@ def calendar(scope: Scope, *, now: datetime) -> Row:
         owner_id=scope.owner_id, since=first, venues=scope.filter.venues, markets=scope.filter.markets,
         credentials=scope.filter.credentials,
     )  # fmt: skip
-    amounts = {row["day"]: row["notional_usd"] for row in queries.sums(wanted, scope.accounts, by=("day",))}
+    amounts = {day: usd for (day,), usd in queries.amounts(wanted, scope.accounts, by=("day",)).items()}
     completeness = Completeness(scope.accounts, now=now)
     days = [first + timedelta(days=index) for index in range(7 * ((today - first).days // 7 + 1))]
     return {

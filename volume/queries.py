@@ -119,6 +119,18 @@ def sums(
     return rows
 
 
+def amounts(
+    wanted: Filter, accounts: Sequence[ExchangeCredential], *, by: Sequence[str]
+) -> dict[tuple[Any, ...], Decimal]:
+    """The volume alone, by the values of the keys: where many rows are wanted and nothing else of them."""
+    keys = _keys(by, "day")
+    figures: dict[str, Any] = {"usd": UsdSum("notional_usd")}
+    if counting := counting_forced(accounts):
+        figures["forced"] = UsdSum("forced_usd", filter=Q(credential__in=counting))
+    found: Any = _days_of(wanted, accounts).order_by().values_list(*keys.values()).annotate(**figures)
+    return {tuple(row[: len(keys)]): sum(row[len(keys) :], Decimal(0)) for row in found}
+
+
 def _keys(by: Sequence[str], granularity: str) -> dict[str, Any]:
     names = {
         "day": Trunc("day", granularity) if granularity != "day" else F("day"),
