@@ -43,10 +43,6 @@ def zipped(owner: Any, now: datetime) -> StreamingHttpResponse:
         "Cache-Control": "no-store",
         "Content-Encoding": "identity",  # it is compressed already
     }
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "Cache-Control": "no-store",
-        "Content-Encoding": "identity",
-    }
     return StreamingHttpResponse(_Awaited(pieces(owner, now)), content_type="application/zip", headers=headers)
 
 
