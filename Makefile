@@ -15,7 +15,7 @@ demo: .venv/installed
 	$(EMBEDDED) SANDBOX=1 VAR_DIR=var/demo $(BIN)/python manage.py up --port $(PORT)
 
 test: .venv/installed-dev
-	$(EMBEDDED) $(BIN)/python -m pytest -n 2
+	$(EMBEDDED) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

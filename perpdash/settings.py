@@ -87,6 +87,7 @@ TEMPLATES = [
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_MIMETYPES = {".webmanifest": "application/manifest+json"}
 WHITENOISE_USE_FINDERS = True  # static files are served from the checkout: nothing to collect before the first start
 
 SECURE_CONTENT_TYPE_NOSNIFF = True

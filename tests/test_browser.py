@@ -208,6 +208,7 @@ def test_a_first_visitor_gets_from_nothing_to_a_figure_that_ticks(browser, scree
             expect(page.get_by_role("status").filter(has_text="is added")).to_be_visible()
             picture(page, screenshots, "first-days")
             expect(page.locator("[data-since]")).to_contain_text("Complete since")
+            expect(page.locator(".last-days")).to_contain_text("$100,000.00")
 
             page.get_by_role("link", name="Dashboard", exact=True).click()
             day = page.get_by_role("region", name="Last 24 hours").locator("[data-figure]").first

@@ -1,6 +1,6 @@
 """The pages on which accounts at venues are added, looked at, given a new key, paused, renamed and removed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import date, timedelta
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Min, Q
+from django.db.models import Min, OuterRef, Q, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -22,7 +22,9 @@ from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, Reason, VenueError
 from volume import holding, queries, reconcile
 from volume.completeness import Completeness
+from volume.history import History
 from volume.refresh import AGAIN
+from volume.scope import Scope
 from volume.serializers import RereadSerializer
 from volume.views import owner_of
 
@@ -40,7 +42,17 @@ def accounts(request: HttpRequest) -> HttpResponse:
     shown = queries.accounts_json(held, completeness)
     if request.headers.get("Accept") == "application/json":
         return JsonResponse({"accounts": shown})
-    return render(request, "volume/accounts.html", {"accounts": shown, "venues": VENUES.values()})
+    runs = _last_runs(held)
+    cards = [card | {"last_run": runs.get(card["id"])} for card in shown]
+    return render(request, "volume/accounts.html", {"accounts": cards, "venues": VENUES.values()})
+
+
+def _last_runs(accounts: Iterable[ExchangeCredential]) -> dict[int, SyncRun]:
+    """By account, the newest run that is worth a word."""
+    own = SyncRun.objects.filter(credential=OuterRef("pk")).exclude(QUIET).order_by("-started_at")
+    newest = ExchangeCredential.objects.filter(pk__in=[account.pk for account in accounts])
+    found = newest.annotate(run=Subquery(own.values("pk")[:1])).exclude(run=None).values_list("run", flat=True)
+    return {run.credential_id: run for run in SyncRun.objects.filter(pk__in=list(found))}
 
 
 def choose_venue(request: HttpRequest) -> HttpResponse:
@@ -60,7 +72,7 @@ def add(request: HttpRequest, venue: str) -> HttpResponse:
                 request.user, venue, form.cleaned_data["label"], form.credentials,
                 now=timezone.now(), allow_trading_key=form.cleaned_data.get("allow_trading_key", False),
             )  # fmt: skip
-            messages.success(request, f"{credential} is added. Its fills are being read.")
+            messages.success(request, f"{credential} is added. {credential.description} Its fills are being read.")
             return redirect("volume:account", pk=credential.pk)
     return render(request, "volume/add.html", _form_context(form))
 
@@ -119,8 +131,10 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(ExchangeCredential, pk=pk, owner_id=owner_of(request))
     now = timezone.now()
     completeness = Completeness([credential], now=now)
+    scope = Scope.parse({"range": "7d", "account": str(pk)}, owner_of(request), now=now)
     context = {
-        "account": queries.accounts_json([credential], completeness)[0],
+        "account": queries.accounts_json([credential], completeness)[0] | {"related": _related(credential)},
+        "days": History(scope, now=now).series(),
         "needs_key": holding.needs_key(credential.venue_type) or credential.health_state == Health.UNREADABLE,
         "venue": credential.venue_type,
         "today": now.date(),
@@ -135,6 +149,17 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
         "held_rows": credential.held_rows.all()[:20],
     }
     return render(request, "volume/account.html", context)
+
+
+def _related(credential: ExchangeCredential) -> list[dict[str, Any]]:
+    """The accounts that the venue names beside this one; `added` is the owner's account of it, where there is one."""
+    same = ExchangeCredential.objects.filter(owner_id=credential.owner_id, venue=credential.venue)
+    known = {account.account_ref.lower(): account for account in same.exclude(account_ref="")}
+    found = []
+    for related in credential.related:
+        names = (name.lower() for name in (related["label"], *related["values"].values()))
+        found.append(related | {"added": next((known[name] for name in names if name in known), None)})
+    return found
 
 
 ASKING = frozenset({"sync", "backfill", "reread", "compare"})  # actions that need the venue

@@ -120,7 +120,9 @@ class Completeness:
         }
         held = any(at is None or window.since <= at < window.until for moments in self.held.values() for at in moments)
         states = touching | ({"held"} if held else set())
-        return next((state for state in WORST_FIRST if state in states), "unread"), list(verdict.why)
+        # What is left is what nobody asked for: the time before the history that is wanted, and days being recomputed.
+        rest = "unread" if self.recomputing else "not_asked"
+        return next((state for state in WORST_FIRST if state in states), rest), list(verdict.why)
 
     def complete_from(self, pk: int) -> datetime | None:
         """The first UTC day since which nothing is missing up to the last reading; None where even that day lacks some.

@@ -32,6 +32,7 @@ const MEASURES = {
 /** How a period that is not complete is drawn, from the top of the chart to its foot. */
 const GROUNDS = {
   unread: (pen, box) => outline(pen, box, EDGE, [3, 3]),
+  not_asked: (pen, box) => outline(pen, box, EDGE, [1, 4]),
   gap: (pen, box) => fill(pen, box, hatch(pen, RED)),
   out_of_reach: (pen, box) => fill(pen, box, hatch(pen, AMBER)),
   held: (pen, box) => fill(pen, box, dots(pen, RED)),

@@ -3,6 +3,7 @@
 export const STATES = {
   complete: "complete",
   unread: "not read",
+  not_asked: "not asked for",
   gap: "could not be read",
   out_of_reach: "out of the venue’s reach",
   held: "rows held",

@@ -529,7 +529,7 @@ def test_amounts_are_text_without_exponent(client, account):
 def test_rows_are_grouped_as_asked_and_add_up_to_the_same(client, account, group_by, keys):
     rows = daily(client, **({"group_by": group_by} if group_by else {}))
     assert all(list(row)[: len(keys)] == keys for row in rows)
-    assert set(rows[0]) == {*keys, *COLUMNS, "stale", "why"}
+    assert set(rows[0]) == {*keys, *COLUMNS, "fills_not_priced", "stale", "why"}
     assert len({tuple(row[key] for key in keys) for row in rows}) == len(rows)
     assert sum(row["fills"] for row in rows) == sum(row["fills"] for row in daily(client))
     assert {row["base_qty"] is None for row in rows} == {"market" not in keys}

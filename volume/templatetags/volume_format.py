@@ -310,6 +310,7 @@ PERIODS = {"day": "Day", "week": "Week from", "month": "Month from"}
 STATES = {
     "complete": "complete",
     "unread": "not read",
+    "not_asked": "not asked for",
     "gap": "could not be read",
     "out_of_reach": "out of the venue’s reach",
     "held": "rows held",
