@@ -343,6 +343,19 @@ class Venue(ABC):
         return ()
 
     @classmethod
+    def dollars(cls, amount: Decimal) -> Decimal:
+        """A sum of the venue's own. Raises PayloadError for what is none."""
+        try:
+            usd = number(amount)
+        except ValueError:
+            usd = Decimal(-1)
+        if usd < 0:
+            raise PayloadError(
+                f"{cls.name} sent a volume that is none. Nothing is compared with it; look for an update."
+            )
+        return usd
+
+    @classmethod
     def publishes_figures(cls) -> bool:
         return cls.fetch_figures is not Venue.fetch_figures
 

@@ -39,7 +39,6 @@ from exchanges.venues.base import (
     Window,
     credential_field,
     from_ms,
-    number,
     subtract,
     to_ms,
 )
@@ -301,21 +300,20 @@ class Hyperliquid(HttpVenue):
             # A counter of a life begins with it; of the others the samples begin before the period does.
             inside = [Inclusion.APPROXIMATE if length else Inclusion.WEIGHTED, *([Inclusion.SPOT] if is_all else [])]
             window = Window(at - length if length else EPOCH, at)
-            figures.append(
-                Figure(name=f"portfolio.{name}", window=window, usd=_dollars(period.vlm), includes=tuple(inside))
-            )
+            usd = self.dollars(period.vlm)
+            figures.append(Figure(name=f"portfolio.{name}", window=window, usd=usd, includes=tuple(inside)))
         fees = self._info({"type": "userFees", "user": self.address}, Fees)
         for day in fees.daily_user_vlm:
             midnight = datetime(day.date.year, day.date.month, day.date.day, tzinfo=UTC)
             if midnight < at:
                 window = Window(midnight, min(at, midnight + timedelta(days=1)))
-                usd = EXACT.add(_dollars(day.user_cross), _dollars(day.user_add))
+                usd = EXACT.add(Hyperliquid.dollars(day.user_cross), Hyperliquid.dollars(day.user_add))
                 includes = (Inclusion.SPOT, Inclusion.RELATED, Inclusion.WEIGHTED)
                 figures.append(Figure(name="dailyUserVlm", window=window, usd=usd, includes=includes))
         life = self._info({"type": "userRateLimit", "user": self.address}, RateLimit)
         figures.append(
             Figure(
-                name="userRateLimit.cumVlm", window=Window(EPOCH, at), usd=_dollars(life.cum_vlm),
+                name="userRateLimit.cumVlm", window=Window(EPOCH, at), usd=Hyperliquid.dollars(life.cum_vlm),
                 includes=(Inclusion.SPOT, Inclusion.WEIGHTED),
             )
         )  # fmt: skip
@@ -475,17 +473,6 @@ class Hyperliquid(HttpVenue):
                 names = {token.index: token.name for token in tokens}  # by index: the array's order says nothing
                 self._collateral[dex] = names.get(meta.collateral_token)
         return self._collateral[dex]
-
-
-def _dollars(amount: Decimal) -> Decimal:
-    """A sum of the venue's own. Raises PayloadError for what is none."""
-    try:
-        usd = number(amount)
-    except ValueError:
-        usd = Decimal(-1)
-    if usd < 0:
-        raise PayloadError("Hyperliquid sent a volume that is none. Nothing is compared with it; look for an update.")
-    return usd
 
 
 def not_perpetual(coin: str) -> str:

@@ -489,7 +489,7 @@ def tier_figures(told: Sequence[TieredAccount], *, now: datetime) -> list[Figure
 
     Of a sub-account it is not known whose volume that would be.
     """
-    volumes = {_dollars(tier.volume) for one in told for tier in (one.volume_tiers or {}).values()}
+    volumes = {Paradex.dollars(tier.volume) for one in told for tier in (one.volume_tiers or {}).values()}
     if len(volumes) != 1 or any(one.parent_account for one in told):
         return []
     includes = (Inclusion.SPOT, Inclusion.RELATED, Inclusion.APPROXIMATE)
@@ -505,7 +505,7 @@ def history_figures(history: History, *, now: datetime) -> list[Figure]:
     """
     if len(history.data) != len(history.timestamps):
         raise PayloadError("Paradex sent a history with more times than amounts, or fewer. Look for an update.")
-    points = sorted(zip(map(_instant, history.timestamps), map(_dollars, history.data), strict=True))
+    points = sorted(zip(map(_instant, history.timestamps), map(Paradex.dollars, history.data), strict=True))
     if len({at for at, _ in points}) != len(points) or len(points) < 2:
         return []
     gaps = [after - before for (before, _), (after, _) in pairwise(points)]
@@ -537,16 +537,6 @@ def _instant(at: int) -> datetime:
         return moment(at * 1000 if at < SECONDS_END else at)
     except ValueError:
         raise PayloadError("Paradex sent a history with a time that is none. Look for an update.") from None
-
-
-def _dollars(amount: Decimal) -> Decimal:
-    try:
-        usd = number(amount)
-    except ValueError:
-        usd = Decimal(-1)
-    if usd < 0:
-        raise PayloadError("Paradex sent a volume that is none. Nothing is compared with it; look for an update.")
-    return usd
 
 
 def fill_of(raw: str) -> FillReport | Skipped | Held:
