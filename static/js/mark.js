@@ -1,5 +1,7 @@
 // Whether a figure is complete, as templates/volume/_mark.html shows it.
 
+import { day } from "./format.js";
+
 function make(tag, className, text = "") {
   const element = document.createElement(tag);
   element.className = className;
@@ -24,7 +26,7 @@ function build(mark, key) {
 }
 
 /** Of a figure: `why` holds the sentences; `key` tells marks of a page apart. */
-export function showMark(mark, { complete, stale, why }, key) {
+export function showMark(mark, { complete, stale, why, complete_from: since }, key) {
   if (!mark.firstElementChild) build(mark, key);
   const words = stale ? "not up to date" : "not complete";
   mark.querySelector(".mark-lacking").textContent = words;
@@ -32,9 +34,10 @@ export function showMark(mark, { complete, stale, why }, key) {
   mark.querySelector(".mark-complete").hidden = !complete;
   mark.querySelector(".mark-lacking").hidden = complete;
   const list = mark.querySelector(".why-list");
-  if (!complete && [...list.children].map((item) => item.textContent).join() !== why.join()) {
+  const sentences = since ? [`Complete since ${day(since)}.`, ...why] : why;
+  if (!complete && [...list.children].map((item) => item.textContent).join() !== sentences.join()) {
     list.replaceChildren(
-      ...why.map((sentence) => {
+      ...sentences.map((sentence) => {
         const item = make("span", "", sentence);
         item.role = "listitem";
         return item;
