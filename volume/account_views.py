@@ -72,7 +72,8 @@ def add(request: HttpRequest, venue: str) -> HttpResponse:
                 request.user, venue, form.cleaned_data["label"], form.credentials,
                 now=timezone.now(), allow_trading_key=form.cleaned_data.get("allow_trading_key", False),
             )  # fmt: skip
-            messages.success(request, f"{credential} is added. {credential.description} Its fills are being read.")
+            what = "is back, with its history" if credential.runs.exists() else "is added"
+            messages.success(request, f"{credential} {what}. {credential.description} Its fills are being read.")
             return redirect("volume:account", pk=credential.pk)
     return render(request, "volume/add.html", _form_context(form))
 

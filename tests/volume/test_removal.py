@@ -248,7 +248,7 @@ def test_the_page_that_adds_an_address_brings_it_back_too(client, address):
     assert "Add its address again to read on." in address.health_text
     path = reverse("volume:add", args=["hyperliquid"])
     response = client.post(path, {"label": "Back", "address": DEMO_TRADER}, follow=True)
-    assert said(response) == ["Hyperliquid · Back is added. Its fills are being read."]
+    assert said(response)[0].startswith("Hyperliquid · Back is back, with its history. Public address.")
     assert ExchangeCredential.objects.get(pk=address.pk).retired_at is None
 
 
