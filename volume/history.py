@@ -17,7 +17,7 @@ from exchanges.venues.base import EXACT, Window
 from volume import queries
 from volume.completeness import Completeness
 from volume.queries import USD_COLUMNS, Filter, next_period, shortened
-from volume.rollup import Totals, start_of, totals_between
+from volume.rollup import Totals, start_of, totals_of_periods
 from volume.scope import RANGES, Scope
 
 MOST_STACKS = 10
@@ -70,10 +70,12 @@ class History:
     def markets(self) -> list[Row]:
         """The table by venue and market, sorted as the scope says. Amounts are Decimals."""
         if self.scope.is_local:
-            rows = self._between(self.scope.whole(now=self.now))
-            rows = list(_grouped(rows, ("venue", "market")))
+            whole = self.scope.whole(now=self.now)
+            rows = list(_grouped(self._local_rows([whole]), ("venue", "market")))
             for row in rows:
-                verdict = self.completeness.of(self.scope.whole(now=self.now), self._accounts_at(row["venue"]))
+                verdict = self.completeness.of(
+                    whole, self._accounts_at(row["venue"]), unpriced=not_priced_words(row["not_priced"])
+                )
                 row |= {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
                 row |= {"fees_complete": not row["fees_lost"], "fills_not_priced": row["not_priced"]}
         else:
@@ -81,7 +83,8 @@ class History:
         return _sorted(market_rows(rows, self.scope), self.scope.sort)
 
     def kinds(self) -> list[Row]:
-        return queries.kinds(self.scope.filter)
+        """Volume by kind of fill; nothing for days that are not UTC, of which it is not kept."""
+        return [] if self.scope.is_local else queries.kinds(self.scope.filter)
 
     # --- Rows --------------------------------------------------------------------------------------------------------
 
@@ -92,11 +95,9 @@ class History:
         if not scope.is_local:
             few = () if scope.by == "market" else keys
             return queries.sums(scope.filter, scope.accounts, by=("day", *few))
-        return [
-            row | {"day": period}
-            for period in scope.periods
-            for row in _grouped(self._between(scope.window(period, now=self.now)), keys)
-        ]
+        windows = [scope.window(period, now=self.now) for period in self.periods]
+        rows = [row | {"day": self.periods[row["place"]]} for row in self._local_rows(windows)]
+        return list(_grouped(rows, ("day", *keys)))
 
     def _largest_markets(self) -> Iterable[Row]:
         """Where markets are stacked: the days of the largest of them."""
@@ -116,13 +117,13 @@ class History:
         """Which of the periods a day is in."""
         return bisect_right(self.periods, day) - 1
 
-    def _between(self, window: Window) -> list[Row]:
-        """Rows by account and market, added up from the fills themselves."""
+    def _local_rows(self, windows: list[Window]) -> list[Row]:
+        """Rows by account, market and `place` among the windows, added up from the fills themselves."""
         found = []
         for account in self.scope.accounts:
-            for symbol, totals in totals_between(account, window).items():
+            for (place, symbol), totals in totals_of_periods(account, windows).items():
                 if self.scope.market in ("", symbol):
-                    found.append(self._row(account, symbol, totals))
+                    found.append(self._row(account, symbol, totals) | {"place": place})
         return found
 
     def _row(self, account: ExchangeCredential, symbol: str, totals: Totals) -> Row:
@@ -147,7 +148,9 @@ class History:
         """(key, name, venue)."""
         if self.scope.by == "account":
             account = self.names[row["credential"]]
-            return str(account.pk), str(account), account.venue
+            has_twin = sum(str(other) == str(account) for other in self.scope.accounts) > 1
+            name = f"{account} …{account.account_ref[-4:] or account.pk}" if has_twin else str(account)
+            return str(account.pk), name, account.venue
         name = next(item.venue_name for item in self.scope.accounts if item.venue == row["venue"])
         if self.scope.by == "market":
             return f"{row['venue']}:{row['market']}", f"{row['market']} at {name}", row["venue"]
@@ -163,17 +166,17 @@ class History:
         if others := self.left_out + len(found) - len(ordered):
             drawn = [sum(column, ZERO) for column in zip(*(amounts for _, amounts in ordered), strict=True)]
             rest = [plain(whole - part) for whole, part in zip(total, drawn, strict=True)]
-            shown.append({"key": "", "name": f"{others} others", "venue": "", "notional_usd": rest})
+            name = "1 other" if others == 1 else f"{others} others"
+            shown.append({"key": "", "name": name, "venue": "", "notional_usd": rest})
         return shown
 
     def _verdict(self, period: date, not_priced: int) -> tuple[str, list[str]]:
-        window = self.scope.window(period, now=self.now)
-        state, why = self.completeness.state(window)
-        if not_priced:
-            fills = "1 fill is" if not_priced == 1 else f"{not_priced:,} fills are"
-            why = [*why, f"{fills} not priced in dollars and not counted."]
-            state = "not_priced" if state == "complete" else state
-        return state, shortened(why)
+        if not self.scope.accounts:
+            return "not_asked", ["There is no such account."]
+        state, why = self.completeness.state(self.scope.window(period, now=self.now))
+        if not_priced and state == "complete":
+            state = "not_priced"
+        return state, shortened([*why, *not_priced_words(not_priced)])
 
     def _next_down(self, period: date) -> str:
         """The address of the next step down: the day, or this period by days."""
@@ -198,19 +201,31 @@ def calendar(scope: Scope, *, now: datetime) -> Row:
         credentials=scope.filter.credentials,
     )  # fmt: skip
     amounts = {day: usd for (day,), usd in queries.amounts(wanted, scope.accounts, by=("day",)).items()}
+    not_priced = queries.days_not_priced(wanted, scope.accounts)
     completeness = Completeness(scope.accounts, now=now)
+
+    def state_of(day: date) -> str:
+        if not scope.accounts:
+            return "not_asked"
+        state, _ = completeness.state(Window(start_of(day), min(now, start_of(day + timedelta(days=1)))))
+        return "not_priced" if state == "complete" and day in not_priced else state
+
     days = [first + timedelta(days=index) for index in range(7 * ((today - first).days // 7 + 1))]
+    narrowed = urlencode({chip["name"]: chip["value"] for chip in scope.filters})
+    address = reverse("volume:day", args=["0000-00-00"]).replace("0000-00-00", "{day}")
     return {
         "first": first.isoformat(),
         "days": [plain(amounts.get(day, ZERO)) if day <= today else None for day in days],
-        "state": [
-            completeness.state(Window(start_of(day), min(now, start_of(day + timedelta(days=1)))))[0]
-            if day <= today
-            else "complete"
-            for day in days
-        ],
-        "url": reverse("volume:day", args=["0000-00-00"]).replace("0000-00-00", "{day}"),
+        "state": [state_of(day) if day <= today else "complete" for day in days],
+        "url": f"{address}?{narrowed}" if narrowed else address,
     }
+
+
+def not_priced_words(fills: int) -> list[str]:
+    """The sentence on fills without a price, if there are any."""
+    if not fills:
+        return []
+    return [f"{'1 fill is' if fills == 1 else f'{fills:,} fills are'} not priced in dollars and not counted."]
 
 
 def market_rows(rows: Iterable[Row], scope: Scope) -> list[Row]:

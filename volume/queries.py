@@ -131,6 +131,11 @@ def amounts(
     return {tuple(row[: len(keys)]): sum(row[len(keys) :], Decimal(0)) for row in found}
 
 
+def days_not_priced(wanted: Filter, accounts: Sequence[ExchangeCredential]) -> set[date]:
+    """The days with a fill that is in no dollar figure."""
+    return set(_days_of(wanted, accounts).filter(fills_not_priced__gt=0).order_by().values_list("day", flat=True))
+
+
 def _keys(by: Sequence[str], granularity: str) -> dict[str, Any]:
     names = {
         "day": Trunc("day", granularity) if granularity != "day" else F("day"),
@@ -218,13 +223,15 @@ class _Fees:
         return f"{account}: the fees of {fills} ({amounts}) are not priced in dollars and not in the fees."
 
 
-def fills(wanted: Filter) -> QuerySet[Fill]:
-    """The fills themselves, newest first."""
+def fills(wanted: Filter, *, window: Window | None = None) -> QuerySet[Fill]:
+    """The fills themselves, newest first; of the wanted UTC days, or of a window that is cut otherwise."""
     found = Fill.objects.filter(credential__in=[account.pk for account in wanted.accounts()])
-    if wanted.since:
-        found = found.filter(executed_at__gte=start_of(wanted.since))
-    if wanted.until:
-        found = found.filter(executed_at__lt=start_of(wanted.until))
+    since = window.since if window else wanted.since and start_of(wanted.since)
+    until = window.until if window else wanted.until and start_of(wanted.until)
+    if since:
+        found = found.filter(executed_at__gte=since)
+    if until:
+        found = found.filter(executed_at__lt=until)
     if wanted.markets:
         found = found.filter(symbol__in=wanted.markets)
     return found.order_by("-executed_at", "-pk")

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, Value, When
 
 from exchanges.fields import DecimalSum, UsdSum, plain, to_usd_places
 from exchanges.models import ExchangeCredential, Fill
@@ -47,17 +47,6 @@ class Totals:
     assets: list[str] = field(default_factory=list)
     is_at_market: bool = False
 
-    def plus(self, other: "Totals") -> "Totals":
-        """Two days of one market as one; what is a list or an object of both is left out."""
-        added: dict[str, Any] = {}
-        for item in fields(self):
-            one, two = getattr(self, item.name), getattr(other, item.name)
-            if isinstance(one, Decimal) and isinstance(two, Decimal):
-                added[item.name] = EXACT.add(one, two)
-            elif isinstance(one, int) and not isinstance(one, bool):
-                added[item.name] = one + two
-        return Totals(**added)
-
 
 def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = None) -> dict[tuple[date, str], Totals]:
     """What the fills of these days (of all days) come to, by (day, symbol). Reads fills and prices, writes nothing."""
@@ -65,22 +54,25 @@ def compute_days(credential: ExchangeCredential, days: Sequence[date] | None = N
     if days is not None:
         first, last = start_of(min(days)), start_of(max(days) + timedelta(days=1))  # what the index is sorted by
         fills = fills.filter(executed_at__gte=first, executed_at__lt=last, day__in=days)
-    return _totals(credential, fills)
+    return _totals(credential, fills, key="day")
 
 
-def totals_between(credential: ExchangeCredential, window: Window) -> dict[str, Totals]:
-    """What the fills of a window come to, by symbol, each at the prices of its UTC day."""
-    fills = Fill.objects.filter(credential=credential, executed_at__gte=window.since, executed_at__lt=window.until)
-    found: dict[str, Totals] = {}
-    for (_, symbol), totals in _totals(credential, fills).items():
-        found[symbol] = found[symbol].plus(totals) if symbol in found else totals
-    return found
+def totals_of_periods(credential: ExchangeCredential, periods: Sequence[Window]) -> dict[tuple[int, str], Totals]:
+    """What the fills of each period come to, by (place among the periods, symbol), at the prices of their UTC days.
+
+    The periods follow one another without a break.
+    """
+    first, last = periods[0].since, periods[-1].until
+    fills = Fill.objects.filter(credential=credential, executed_at__gte=first, executed_at__lt=last)
+    ends = [When(executed_at__lt=period.until, then=Value(place)) for place, period in enumerate(periods)]
+    return _totals(credential, fills.annotate(place=Case(*ends, output_field=IntegerField())), key="place")
 
 
-def _totals(credential: ExchangeCredential, fills: QuerySet[Fill]) -> dict[tuple[date, str], Totals]:
+def _totals(credential: ExchangeCredential, fills: QuerySet[Fill], *, key: str) -> dict[tuple[Any, str], Totals]:
+    """By (`key`, symbol)."""
     parts: list[Any] = list(
         fills.order_by()
-        .values("day", "symbol", "quote", "fee_asset", "kind")
+        .values(*dict.fromkeys((key, "day", "symbol", "quote", "fee_asset", "kind")))
         .annotate(
             count=Count("pk"),
             sum_qty=DecimalSum("qty"),
@@ -95,9 +87,9 @@ def _totals(credential: ExchangeCredential, fills: QuerySet[Fill]) -> dict[tuple
     at_market = Preferences.of(credential.owner_id).stablecoins_at_market
     needed = {(part["day"], part[column]) for part in parts for column in ("quote", "fee_asset")}
     price = usd_prices(needed, at_market=at_market)
-    totals: dict[tuple[date, str], Totals] = defaultdict(lambda: Totals(is_at_market=at_market))
+    totals: dict[tuple[Any, str], Totals] = defaultdict(lambda: Totals(is_at_market=at_market))
     for part in parts:
-        _add(totals[part["day"], part["symbol"]], part, price)
+        _add(totals[part[key], part["symbol"]], part, price)
     return dict(totals)
 
 

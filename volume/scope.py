@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from exchanges.models import ExchangeCredential
 from exchanges.venues import VENUES
@@ -20,6 +20,7 @@ MEASURES = ("volume", "liquidity", "fees", "cumulative")
 WEEKLY_FROM = 181  # days; more bars than pixels help nobody
 LONGEST_IN_LOCAL_DAYS = 93  # they are added up from the fills each time
 EARLIEST = date(2015, 1, 1)
+UNKNOWN_TO_BROWSERS = {"localtime", "Factory", "posixrules"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Scope:
     range: str  # of RANGES; empty for days chosen freely
     first: date
     last: date
+    today: date
     floor: date  # what lies before it was not asked for
     by: str
     step: str
@@ -55,9 +57,11 @@ class Scope:
             range_name = query.get("range", "")
             range_name = range_name if range_name in RANGES else DEFAULT_RANGE
             first, last = today - timedelta(days=RANGES[range_name] - 1), today
-        last = min(last or today, today)
-        first = max(EARLIEST, min(first or last, last))
+        last = max(EARLIEST, min(last or today, today))
+        first = asked_first = max(EARLIEST, min(first or last, last))
         length = (last - first).days + 1
+        if wants_local and length > LONGEST_IN_LOCAL_DAYS:
+            return cls.parse({**query, "days": "utc"}, owner_id, now=now)
         step = query.get("step", "")
         if step not in STEPS or (step == "day" and length > max(RANGES.values())):
             step = "day" if length < WEEKLY_FROM else "week"
@@ -70,7 +74,7 @@ class Scope:
             owner_id=owner_id, venues=(venue,) if venue else (), credentials=(number,) if number is not None else ()
         )
         accounts = tuple(wanted.accounts())
-        floor = first
+        floor = first if range_name else asked_first
         if range_name == "2y" and accounts:  # as much as was asked for when the first of them came
             asked_from = min(account.history_from for account in accounts)
             whole_day = asked_from.date() + timedelta(days=asked_from > start_of(asked_from.date()))
@@ -80,7 +84,7 @@ class Scope:
             owner_id=owner_id, accounts=accounts, range=range_name, first=first, last=last, floor=floor,
             by=_one_of(query.get("by", ""), BY), step=step, measure=_one_of(query.get("measure", ""), MEASURES),
             sort=query.get("sort", "") or "-notional_usd", venue=venue, market=market, account=number, tz=tz,
-            is_local=wants_local and length <= LONGEST_IN_LOCAL_DAYS,
+            is_local=wants_local, today=today,
         )  # fmt: skip
 
     @property
@@ -97,7 +101,8 @@ class Scope:
     @property
     def steps(self) -> tuple[str, ...]:
         length = (self.last - self.first).days + 1
-        return STEPS if length <= max(RANGES.values()) + 7 else STEPS[1:]
+        # The first period may begin before the range.
+        return STEPS if length <= max(RANGES.values()) + 31 else STEPS[1:]
 
     @property
     def periods(self) -> list[date]:
@@ -120,6 +125,15 @@ class Scope:
         if not self.is_local:
             return start_of(day)
         return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.tz)).astimezone(UTC)
+
+    @property
+    def previous(self) -> date | None:
+        """The day before a scope of one day; None where there is none."""
+        return self.first - timedelta(days=1) if self.first > EARLIEST else None
+
+    @property
+    def next(self) -> date | None:
+        return self.last + timedelta(days=1) if self.last < self.today else None
 
     @property
     def filters(self) -> list[dict[str, Any]]:
@@ -172,6 +186,6 @@ def _day(text: str) -> date | None:
 
 def _zone(name: str) -> ZoneInfo | None:
     try:
-        return ZoneInfo(name) if name else None
+        return ZoneInfo(name) if name in available_timezones() - UNKNOWN_TO_BROWSERS else None
     except (ZoneInfoNotFoundError, ValueError, OSError):  # also for a name that is a path
         return None

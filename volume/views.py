@@ -1,20 +1,18 @@
 """The dashboard, what an owner traded and how far it can be trusted, and how they want it counted."""
 
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_not_required
 from django.core.paginator import Paginator
-from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from volume import holding, prices, queries
 from volume.completeness import Completeness
-from volume.history import History, by_venue, calendar, period_rows, total_row
+from volume.history import History, by_venue, calendar, not_priced_words, period_rows, total_row
 from volume.models import Preferences
 from volume.scope import RANGES, Scope
 from volume.tables import as_file, fill_rows
@@ -32,7 +30,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     if form := request.GET.get("format"):
         table = "periods" if request.GET.get("table") == "periods" else "markets"
         rows = period_rows(history.series()) if table == "periods" else history.markets()
-        return as_file(rows, form, f"perpdash-{table}-{scope.first}-{scope.last}")
+        return as_file(rows, form, table, f"{scope.first}-{scope.last}")
     summary = queries.summary(owner_of(request), now=now)
     if not summary["accounts"]:
         return redirect("volume:choose-venue")
@@ -78,20 +76,23 @@ def day(request: HttpRequest, day: str) -> HttpResponse:
     if scope.first != chosen:
         raise Http404("This day is still to come, or long before any perpetual.")
     markets = History(scope, now=now).markets()
-    fills = queries.fills(scope.filter).select_related("credential")
+    window = scope.window(chosen, now=now)
+    fills = queries.fills(scope.filter, window=window).select_related("credential")
     if form := request.GET.get("format"):
         table = "fills" if request.GET.get("table") == "fills" else "markets"
-        return as_file(fill_rows(fills) if table == "fills" else markets, form, f"perpdash-{table}-{day}")
+        return as_file(fill_rows(fills) if table == "fills" else markets, form, table, day)
+    total = total_row(markets)
+    unpriced = not_priced_words(total["fills_not_priced"])
     context = {
         "scope": scope,
         "day": chosen,
-        "previous": chosen - timedelta(days=1),
-        "next": chosen + timedelta(days=1) if chosen < now.date() else None,
-        "total": total_row(markets),
+        "previous": scope.previous,
+        "next": scope.next,
+        "total": total,
         "by_venue": by_venue(markets),
         "markets": narrowing(markets, request),
         "fills": Paginator(fills, FILLS_A_PAGE).get_page(request.GET.get("page")),
-        "verdict": Completeness(scope.accounts, now=now).of(scope.window(chosen, now=now)),
+        "verdict": Completeness(scope.accounts, now=now).of(window, unpriced=unpriced),
         "filters": scope.filters,
     }
     return render(request, "volume/day.html", context)
@@ -123,11 +124,3 @@ def preferences(request: HttpRequest) -> HttpResponse:
         "missing": [f"{account}: {words}" for account in accounts for words in missing.get(account.pk, ())],
     }
     return render(request, "volume/preferences.html", context)
-
-
-@login_not_required
-def health(request: HttpRequest) -> JsonResponse:
-    """For whatever watches over the process: 200 once the database answers."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return JsonResponse({"status": "ok"})

@@ -182,15 +182,16 @@ export class VolumeChart {
   }
 
   show(series, scope) {
-    this.say(-1);
+    if (series.days.join() !== this.series.days.join() || scope.measure !== this.scope.measure) this.say(-1);
     this.series = series;
     this.scope = scope;
     this.parts = MEASURES[scope.measure](series);
     const isLine = scope.measure === "cumulative";
     this.chart.data.labels = series.days;
     this.chart.data.datasets = this.parts.map((part) => (isLine ? this.line(part) : this.bars(part)));
-    this.isEmpty = this.parts.every(({ amounts }) => amounts.every((amount) => amount === "0"));
-    this.chart.options.scales.y.display = !this.isEmpty; // dollars of nothing would be cents
+    this.isEmpty = series.fills.every((count) => count === 0) && series.forced_usd.every((amount) => amount === "0");
+    // Dollars of nothing would be cents.
+    this.chart.options.scales.y.display = this.parts.some(({ amounts }) => amounts.some((amount) => amount !== "0"));
     this.chart.update("none");
   }
 

@@ -135,13 +135,18 @@ let wanted = location.search; // what was asked for last: another than what is s
 let isBehind = false;
 let asked = 0;
 let reloadTimer = 0;
+let isLoading = false;
+let loading = new AbortController();
 
 async function load() {
+  loading.abort(); // what was on its way is of another view
+  loading = new AbortController();
   wanted = location.search;
   const turn = ++asked;
+  isLoading = true;
   desk.setAttribute("aria-busy", "true");
   try {
-    const answer = await fetch(`${desk.dataset.url}${wanted}`, { headers: { Accept: "application/json" } });
+    const answer = await fetch(`${desk.dataset.url}${wanted}`, { headers: { Accept: "application/json" }, signal: loading.signal });
     if (answer.redirected) return location.reload(); // to the sign-in page
     if (!answer.ok) throw new Error(`${answer.status}`);
     const { series, markets, kinds, calendar, scope: answered } = await answer.json();
@@ -160,7 +165,10 @@ async function load() {
     isBehind = true;
     complain("perpdash did not answer, so this may not be the newest. It is asked again as soon as it is back.");
   } finally {
-    if (turn === asked) desk.removeAttribute("aria-busy");
+    if (turn === asked) {
+      isLoading = false;
+      desk.removeAttribute("aria-busy");
+    }
   }
 }
 
@@ -173,7 +181,8 @@ function complain(text) {
 function reloadSoon() {
   reloadTimer ||= setTimeout(() => {
     reloadTimer = 0;
-    load();
+    if (isLoading) reloadSoon(); // an answer that is awaited must not be put off for ever
+    else load();
   }, RELOAD_EVERY);
 }
 
@@ -181,7 +190,7 @@ function reloadSoon() {
 async function open(address) {
   const { pathname, search } = new URL(address, location.href);
   if (pathname !== location.pathname) return location.assign(address);
-  if (search === wanted) return;
+  if (search === wanted && !isBehind) return;
   history.pushState(null, "", address);
   await load();
   write(part("said"), `${part("chart-title").textContent}, ${document.querySelector("[data-dates]").textContent}`);

@@ -15,7 +15,7 @@ from exchanges.sandbox import Sandbox, bybit, hyperliquid
 from exchanges.venues.base import FORCED
 from tests import factories
 from tests.conftest import NOW
-from volume.history import History, calendar
+from volume.history import History, calendar, period_rows
 from volume.models import DailyVolume
 from volume.queries import SPANS, change, summary
 from volume.refresh import refresh
@@ -65,6 +65,7 @@ def total(amounts: Any) -> Decimal:
         ({"from": "2026-03-05", "to": "2026-03-03"}, date(2026, 3, 3), date(2026, 3, 3), "day"),
         ({"from": "2026-11-01", "to": "2030-01-01"}, date(2026, 11, 1), date(2026, 11, 21), "day"),
         ({"from": "0001-01-01", "step": "day"}, date(2014, 12, 29), date(2026, 11, 21), "week"),
+        ({"from": "2010-01-01", "to": "2010-02-01"}, date(2015, 1, 1), date(2015, 1, 1), "day"),
         ({"from": "2026-11-31"}, date(2026, 8, 24), date(2026, 11, 21), "day"),
     ],
 )
@@ -73,7 +74,7 @@ def test_an_address_says_which_days_are_meant_and_nonsense_is_as_usual(
 ) -> None:
     found = Scope.parse(query, 1, now=NOW)
     assert (found.first, found.last, found.step) == (first, last, step)
-    assert found.periods[0] == first
+    assert found.periods[0] == first or found.step != "day"
     assert found.window(found.periods[-1], now=NOW).until <= NOW
 
 
@@ -95,7 +96,7 @@ def test_days_of_the_readers_zone_begin_there_and_only_where_the_fills_can_be_ad
 def test_however_it_is_cut_it_adds_up_to_the_same(owner: Any, by: str, step: str) -> None:
     part = history(owner, by=by, step=step, **{"from": "2026-11-01", "to": "2026-11-21"})
     shown = part.series()
-    days = DailyVolume.objects.filter(day__gte=part.scope.first)
+    days = DailyVolume.objects.filter(day__gte=part.scope.floor)
     expected = sum((day.notional_usd for day in days), Decimal(0))
     assert total(shown["total_usd"]) == expected > 0
     assert sum((total(stack["notional_usd"]) for stack in shown["stacks"]), Decimal(0)) == expected
@@ -134,6 +135,46 @@ def test_a_fill_of_the_evening_in_utc_is_of_the_next_day_in_india(clock: Any, sa
     assert (local["2026-11-20"], local["2026-11-21"]) == ("0", "100000")
 
 
+@pytest.mark.parametrize("tz", ["Asia/Kolkata", "America/New_York", "Asia/Kathmandu"])
+def test_days_of_another_zone_add_up_from_their_fills_on_every_part(owner: Any, client: Client, tz: str) -> None:
+    part = history(owner, days="local", tz=tz, **{"from": "2026-11-10", "to": "2026-11-19"})
+    window = part.scope.whole(now=NOW)
+    fills = Fill.objects.filter(executed_at__gte=window.since, executed_at__lt=window.until).exclude(kind__in=FORCED)
+    expected = sum(fill.notional for fill in fills)
+    shown = part.series()
+    assert total(shown["total_usd"]) == expected > 0
+    assert sum(row["notional_usd"] for row in part.markets()) == expected
+    assert sum(shown["fills"]) == fills.count()
+    day = max(zip(map(Decimal, shown["total_usd"]), shown["next"], strict=True))
+    client.force_login(owner)
+    listed = rows_of(client.get(f"{day[1]}&table=fills&format=csv"))
+    assert total(row["notional"] for row in listed if row["kind"] not in ("liquidation", "adl")) == day[0]
+    assert part.kinds() == []
+
+
+def test_two_accounts_of_one_name_are_told_apart(owner: Any, sandbox: Sandbox, clock: Any) -> None:
+    sandbox.hyperliquid.add(ME, rows=[factories.hyperliquid_row(NOW - DAY)])
+    twin = factories.credential(owner=owner, secrets={"address": ME}, history_from=NOW - 40 * DAY)
+    refresh(twin, now=NOW)
+    names = [stack["name"] for stack in history(owner, by="account", range="30d").series()["stacks"]]
+    assert len(set(names)) == 3
+    rows = period_rows(history(owner, by="account", range="30d").series())
+    assert all(total(row[name] for name in names) == Decimal(row["total_usd"]) for row in rows)
+
+
+def test_an_account_that_is_not_here_has_nothing_that_could_be_complete(owner: Any) -> None:
+    part = history(owner, account="999", range="7d")
+    assert set(part.series()["state"]) == {"not_asked"}
+    assert "complete" not in calendar(part.scope, now=NOW)["state"][:-7]
+
+
+def test_free_days_are_not_widened_by_the_step(owner: Any) -> None:
+    part = history(owner, step="week", **{"from": "2026-11-04", "to": "2026-11-17"})
+    days = DailyVolume.objects.filter(day__gte="2026-11-04", day__lte="2026-11-17")
+    assert total(part.series()["total_usd"]) == sum(day.notional_usd for day in days)
+    assert part.series()["days"][0] == "2026-11-02"
+
+
 def test_filters_narrow_every_part(owner: Any) -> None:
     part = history(owner, range="30d", venue="bybit", by="market")
     assert {stack["venue"] for stack in part.series()["stacks"]} - {""} == {"bybit"}
@@ -142,7 +183,9 @@ def test_filters_narrow_every_part(owner: Any) -> None:
     assert total(narrow.series()["total_usd"]) == part.markets()[0]["notional_usd"]
     assert [chip["label"] for chip in narrow.scope.filters] == ["Bybit", market]
     shown = calendar(narrow.scope, now=NOW)
-    assert total(filter(None, shown["days"])) >= part.markets()[0]["notional_usd"]
+    whole = DailyVolume.objects.filter(symbol=market, credential__venue="bybit")
+    assert total(filter(None, shown["days"])) == sum(day.notional_usd for day in whole)
+    assert shown["url"] == f"/day/{{day}}/?venue=bybit&market={market}"
 
 
 def test_a_period_that_is_not_read_is_drawn_as_such_and_not_as_nothing(clock: Any, sandbox: Sandbox) -> None:
