@@ -25,6 +25,13 @@ function link(href, text) {
   return element;
 }
 
+function unseen(text) {
+  const element = document.createElement("span");
+  element.className = "unseen";
+  element.textContent = text;
+  return element;
+}
+
 const numberCell = (text, label = "") => cell("td", text, { className: "number", label });
 const amountCell = (amount, label = "") => cell("td", usd(amount), { className: "number", title: amount, label });
 
@@ -74,13 +81,15 @@ function drawPeriods(series) {
   ];
   const rows = series.days.map((date, place) => {
     const state = series.state[place];
-    const lacking = state === "complete" ? {} : { className: "lack", title: series.why[place].join(" ") };
+    const why = series.why[place].join(" ");
+    const words = cell("td", STATES[state], state === "complete" ? {} : { className: "lack", title: why });
+    if (state !== "complete") words.append(unseen(`: ${why}`));
     return row(
       cell("th", link(series.next[place], date)),
       cell("td", usd(series.total_usd[place]), { title: series.total_usd[place] }),
       ...columns.map((amounts) => cell("td", usd(amounts[place]))),
       cell("td", count(series.fills[place])),
-      cell("td", STATES[state], lacking),
+      words,
     );
   });
   fill(table.tBodies[0], rows.reverse());
