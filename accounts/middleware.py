@@ -16,10 +16,10 @@ class WelcomeMiddleware:
         self.has_people = False
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not self.has_people:
-            self.has_people = User.objects.exists()
         welcome = reverse("accounts:welcome")
         free = request.path.startswith((welcome, f"/{settings.STATIC_URL.strip('/')}/", "/api/", "/health/"))
-        if not self.has_people and not free:
-            return redirect(welcome)
+        if not (free or self.has_people):
+            self.has_people = User.objects.exists()
+            if not self.has_people:
+                return redirect(welcome)
         return self.get_response(request)

@@ -9,6 +9,8 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from perpdash import health
+
 admin.site.site_header = "perpdash"
 admin.site.site_title = "perpdash admin"
 
@@ -26,6 +28,9 @@ favicon = login_not_required(RedirectView.as_view(url=static("img/mark.svg")))
 
 urlpatterns = [
     path("favicon.ico", favicon),
+    path("health/", health.health, name="health"),
+    path("health/live", health.live, name="live"),
+    path("health/ready", health.ready, name="ready"),
     path("", include("volume.urls")),
     path("", include("accounts.urls")),
     path("api/", RedirectView.as_view(pattern_name="api:root")),

@@ -6,6 +6,7 @@ from datetime import datetime, time, timedelta
 from uuid import uuid4
 
 from celery import shared_task
+from celery.signals import after_task_publish, task_prerun
 from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Count, F, Q
@@ -29,6 +30,18 @@ QUIET_RUNS_KEPT = timedelta(days=2)
 RUNS_KEPT = timedelta(days=180)
 FETCHING, LONGEST_FETCH = "prices/fetching", 300  # seconds
 FIGURES_TRIED = 3600  # seconds; then beat has come to it
+BEAT_SEEN, WORKER_SEEN, SEEN_FOR = "beat/seen", "worker/seen", 60  # cache keys, and how long a sign of life holds
+
+
+# Told by the processes themselves rather than by a task: one that waits in a long queue would look like a dead worker.
+@after_task_publish.connect(sender="volume.tasks.refresh_due")
+def _beat_lives(**_: object) -> None:
+    cache.set(BEAT_SEEN, True, SEEN_FOR)
+
+
+@task_prerun.connect
+def _worker_lives(**_: object) -> None:
+    cache.set(WORKER_SEEN, True, SEEN_FOR)
 
 
 @shared_task

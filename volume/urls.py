@@ -19,6 +19,5 @@ urlpatterns = [
     path("data/", data_views.data, name="data"),
     path("data/export/", data_views.export, name="export"),
     path("settings/", views.preferences, name="preferences"),
-    path("health/", views.health, name="health"),
 ]
 websocket_urlpatterns = [path("ws/volume/", VolumeConsumer.as_asgi())]

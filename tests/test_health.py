@@ -1,0 +1,145 @@
+"""What watches over the processes is told: which part is there, which is not, and what to do."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.cache import cache
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+
+from perpdash.celery import app
+from tests import factories
+from volume import tasks
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(settings: Any) -> Iterator[None]:
+    """Tests that run beside this one on the same Redis give signs of life as well. What is handed out is not kept."""
+    settings.CACHES = {"default": settings.CACHES["default"] | {"KEY_PREFIX": uuid4().hex}}
+    yield
+    with app.connection_for_write() as connection:
+        connection.SimpleQueue(app.conf.task_default_queue).clear()
+
+
+@pytest.fixture
+def probe(db: None, sandbox: Any) -> Client:
+    """Signed in as nobody."""
+    factories.user()
+    return Client()
+
+
+def checks(probe: Client, status: int) -> dict[str, str]:
+    answer = probe.get("/health/ready")
+    assert answer.status_code == status
+    assert answer.json()["status"] == ("ok" if status == 200 else "not ready")
+    assert "no-store" in answer["Cache-Control"]
+    return dict(answer.json()["checks"])
+
+
+def beat_hands_out() -> None:
+    tasks.refresh_due.apply_async(expires=5)
+
+
+def worker_works() -> None:
+    tasks.refresh_due.apply()
+
+
+def test_with_everything_there_it_is_ready(probe, settings):
+    beat_hands_out()
+    worker_works()
+    said = checks(probe, 200)
+    assert set(said) == {"database", "migrations", "beat", "worker"} | ({"broker"} if settings.REDIS_URL else set())
+    assert set(said.values()) == {"ok"}
+
+
+def test_a_beat_without_a_worker_and_a_worker_without_a_beat_are_told_apart(probe):
+    beat_hands_out()
+    said = checks(probe, 503)
+    assert said["beat"] == said["database"] == said["migrations"] == "ok"
+    assert said["worker"].startswith("No sign of life of the worker for a minute")
+    cache.clear()
+    worker_works()
+    said = checks(probe, 503)
+    assert said["worker"] == "ok"
+    assert said["beat"].startswith("No sign of life of the beat for a minute")
+
+
+def test_any_task_a_worker_begins_is_a_sign_of_life_and_no_task_but_its_own_is_one_of_beat(probe):
+    tasks.forget_old_runs.apply_async()
+    assert checks(probe, 503)["beat"] != "ok"
+    tasks.forget_old_runs.apply()
+    assert checks(probe, 503)["worker"] == "ok"
+
+
+def test_a_sign_of_life_holds_for_a_minute(probe, clock, settings):
+    if settings.REDIS_URL:
+        pytest.skip("Redis forgets by its own clock")
+    beat_hands_out()
+    worker_works()
+    clock.move(59)
+    checks(probe, 200)
+    clock.move(2)
+    said = checks(probe, 503)
+    assert "ok" not in (said["beat"], said["worker"])
+
+
+def test_a_database_that_was_not_migrated_is_told(probe):
+    beat_hands_out()
+    worker_works()
+    MigrationRecorder.Migration.objects.filter(app="volume").delete()
+    said = checks(probe, 503)
+    assert said["migrations"] == "The database is not made for this perpdash yet. Run manage.py migrate."
+    assert said["database"] == said["beat"] == "ok"
+
+
+def test_a_database_that_is_down_is_told_and_the_process_still_lives(probe, tmp_path):
+    checks(probe, 503)  # the first answer of a process looks for people
+    working = connections["default"]
+    nowhere: dict[str, Any] = {"HOST": "127.0.0.1", "PORT": "1"}
+    if working.vendor == "sqlite":
+        nowhere = {"NAME": str(tmp_path / "gone" / "perpdash.sqlite3")}
+    connections["default"] = type(working)(working.settings_dict | nowhere, "default")
+    try:
+        said = checks(probe, 503)
+        assert said["database"].startswith("The database does not answer.")
+        assert said["migrations"] == "Not known until the database answers."
+        assert probe.get("/health/live").status_code == 200
+    finally:
+        connections["default"] = working
+
+
+def test_a_broker_that_is_down_is_told_within_seconds_and_nothing_is_guessed_of_the_rest(probe, settings):
+    settings.REDIS_URL = NOWHERE
+    said = checks(probe, 503)
+    assert said["broker"].startswith("Redis does not answer.")
+    assert said["beat"] == said["worker"] == "Not known until Redis answers."
+    assert said["database"] == "ok"
+
+
+def test_nothing_it_says_names_a_host_a_version_or_a_number(probe, settings):
+    settings.REDIS_URL = NOWHERE
+    MigrationRecorder.Migration.objects.filter(app="volume").delete()
+    text = probe.get("/health/ready").content.decode()
+    assert "127.0.0.1" not in text
+    assert not set("23456789") & set(text)
+
+
+def test_that_the_process_lives_needs_no_database(probe, django_assert_num_queries):
+    assert probe.get("/health/live").json() == {"status": "ok"}  # the first answer of a process looks for people
+    with django_assert_num_queries(0):
+        assert probe.get("/health/live").json() == {"status": "ok"}
+
+
+def test_the_old_address_goes_on_answering(probe):
+    assert probe.get("/health/").json() == {"status": "ok"}
+
+
+def test_a_cache_that_fails_keeps_no_task_from_running(probe, settings):
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": NOWHERE}}
+    beat_hands_out()
+    assert tasks.forget_old_runs.apply().successful()
