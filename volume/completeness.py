@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from exchanges.models import STOPPED, Coverage, ExchangeCredential, HeldRow
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, Health, HeldRow
 from exchanges.venues.base import Window, subtract
 from volume.models import DailyVolume, Preferences
 
@@ -157,7 +157,7 @@ class Completeness:
         account = str(credential)
         # What an account does after it was removed from here is no part of any total.
         until = credential.retired_at or self.now
-        if credential.fresh_at and until - credential.fresh_at > STALE_AFTER:
+        if credential.fresh_at and until - credential.fresh_at > patience(credential):
             remedy = _turn(credential) or "Read new fills now."
             why = f"Not read since {credential.fresh_at:%Y-%m-%d %H:%M} UTC."
             yield Lack(credential.pk, account, Window(credential.fresh_at, until), "stale", why, remedy)
@@ -178,12 +178,20 @@ class Completeness:
             yield Lack(credential.pk, account, window, "unread", why, unread_remedy)
 
 
+def patience(credential: ExchangeCredential) -> timedelta:
+    """How long after its last reading an account still counts as up to date: not at all where nobody reads it."""
+    is_left_alone = not credential.is_enabled or credential.health_state in STOPPED
+    return timedelta() if is_left_alone and not credential.retired_at else STALE_AFTER
+
+
 def _turn(credential: ExchangeCredential) -> str:
-    """What the owner has to do before anything is read; empty where nothing."""
+    """Whose turn it is before anything is read; empty where it is being read."""
     if credential.retired_at:
         return "Only its history is kept."
     if not credential.is_enabled:
         return "The account is paused: resume it."
+    if credential.health_state == Health.UNAVAILABLE:
+        return "It is tried again by itself."
     return "The account needs you first." if credential.health_state in STOPPED else ""
 
 

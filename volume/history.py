@@ -243,7 +243,7 @@ def _worked_out(row: Row, whole: Decimal) -> Row:
         "share": _percent(usd, whole),
         "average_usd": (usd / priced).quantize(Decimal("0.01"), ROUND_HALF_EVEN) if priced > 0 else ZERO,
         "maker_share": _percent(row["maker_usd"], usd),
-        "fee_rate": "" if rate is None else f"{rate.quantize(Decimal('0.01'), ROUND_HALF_EVEN):f} bp",
+        "fee_rate": "" if rate is None else f"{rate.quantize(Decimal('0.01'), ROUND_HALF_EVEN):f} bp".replace("-", "−"),
     }
 
 

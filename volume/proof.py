@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Max, Min
 
 from exchanges.fields import USD_STEP, plain, to_usd_places
-from exchanges.models import Coverage, ExchangeCredential, Fill, SyncRun
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, Fill, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import EXACT, FORCED, Kind, Liquidity, Side, Window
 from volume import queries
@@ -194,7 +194,9 @@ def _lacking(credential: ExchangeCredential, ledger: Sequence[Coverage], now: da
     by_stream = _by_stream(ledger)
     fresh = _read_until(credential, ledger) if _is_at_rest(credential, now) else credential.fresh_at
     until = credential.retired_at or now  # what an account does after it was removed is no part of any total
-    lacking = [(fresh, until)] if fresh and until - fresh > STALE_AFTER else []
+    is_left_alone = not credential.is_enabled or credential.health_state in STOPPED
+    limit = timedelta() if is_left_alone and not credential.retired_at else STALE_AFTER
+    lacking = [(fresh, until)] if fresh and until - fresh > limit else []
     for stream in credential.streams:
         rows = by_stream.get(stream.name, [])
         lacking += [(row.from_at, row.until_at) for row in rows if row.state != State.COVERED]

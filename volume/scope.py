@@ -53,6 +53,8 @@ class Scope:
         today = now.astimezone(zone if wants_local and zone else UTC).date()
         first, last = _day(query.get("from", "")), _day(query.get("to", ""))
         range_name = ""
+        if first and last and last < first:
+            first, last = last, first
         if first is None and last is None:
             range_name = query.get("range", "")
             range_name = range_name if range_name in RANGES else DEFAULT_RANGE
@@ -152,6 +154,7 @@ class Scope:
         return {
             "range": self.range,
             "first": self.first.isoformat(),
+            "floor": self.floor.isoformat(),
             "last": self.last.isoformat(),
             "by": self.by,
             "step": self.step,

@@ -111,7 +111,7 @@ function showSeries(series) {
   showKey(part("key"), chart.key, series.state);
   write(document.querySelector("[data-measured]"), TITLES[scope.measure]);
   write(document.querySelector("[data-granularity]"), series.granularity);
-  write(document.querySelector("[data-dates]"), `${day(scope.first)} to ${day(scope.last)}`);
+  write(document.querySelector("[data-dates]"), `${day(scope.floor)} to ${day(scope.last)}`);
   write(document.querySelector("[data-zone]"), scope.is_local ? `(days as in ${scope.tz})` : "(UTC)");
   showEmpty(series);
 }

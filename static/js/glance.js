@@ -74,7 +74,7 @@ function showDays({ day: today, totals }) {
   const heading = document.querySelector('[data-span="today"] h2 a');
   write(heading, `Today, ${day(today)} (UTC)`);
   heading.href = heading.getAttribute("href").replace(/\d{4}-\d\d-\d\d/, today);
-  for (const span of ["14d", "month"]) {
+  for (const span of ["14d", "month", "all"]) {
     const link = document.querySelector(`[data-span="${span}"] h2 a`);
     link.href = `?from=${totals[span].since.slice(0, 10)}&to=${today}`;
   }
@@ -92,7 +92,7 @@ const nameOf = ({ venue_name: venue, label }) => `${venue} · ${label}`;
 function showReading(accounts) {
   const notice = document.getElementById("reading");
   const read = accounts.filter(
-    (account) => account.is_enabled && account.is_backfilling && account.progress < 1 && tone(account) !== "bad",
+    (account) => account.is_enabled && account.is_backfilling && account.progress < 1 && ["works", "new"].includes(account.health.state),
   );
   notice.hidden = !read.length;
   if (!read.length) return;

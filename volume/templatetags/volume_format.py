@@ -384,7 +384,10 @@ def being_read(accounts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     found = [
         account
         for account in accounts
-        if account["is_enabled"] and account["is_backfilling"] and account["progress"] < 1 and tone(account) != "bad"
+        if account["is_enabled"]
+        and account["is_backfilling"]
+        and account["progress"] < 1
+        and account["health"]["state"] in ("works", "new")
     ]
     if not found:
         return None
