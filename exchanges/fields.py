@@ -10,6 +10,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Aggregate
+from django.db.models.lookups import Exact
 from django.dispatch import receiver
 from encrypted_fields.fields import EncryptedFieldMixin, EncryptedTextField
 
@@ -145,6 +146,12 @@ class SecretError(Exception):
     """A stored secret that can't be read with this installation's SECRET_KEY and SALT_KEY."""
 
 
+UNREADABLE = (
+    "The secrets of this account can't be read with this installation's SECRET_KEY and SALT_KEY. "
+    "Start perpdash with the keys they were stored with, or put in the account's key again."
+)
+
+
 class Secret:
     """Text that does not show itself. `reveal()` is the only way out.
 
@@ -164,10 +171,22 @@ class Secret:
         try:
             return cipher().decrypt(self.sealed.encode()).decode()
         except InvalidToken:
-            raise SecretError(
-                "The secrets of this account can't be read with this installation's SECRET_KEY and SALT_KEY. "
-                "Start perpdash with the keys they were stored with, or put in the account's key again."
-            ) from None
+            raise SecretError(UNREADABLE) from None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the newest key alone opens it, so that no older one is needed."""
+        if self.sealed is None:
+            return True
+        try:
+            newest_cipher().decrypt(self.sealed.encode())
+        except InvalidToken:
+            return False
+        return True
+
+    def renewed(self) -> "Secret":
+        """The same text, sealed with the newest key. Raises SecretError as `reveal()` does."""
+        return Secret(sealed=newest_cipher().encrypt(self.reveal().encode()).decode())
 
     def __repr__(self) -> str:
         return "Secret(***)"
@@ -186,10 +205,19 @@ def _cipher(keys: tuple[bytes, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
 
+def _keys() -> tuple[bytes, ...]:
+    """Newest first: that of SECRET_KEY with the first SALT_KEY."""
+    return _derived((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS), tuple(settings.SALT_KEY))
+
+
 def cipher() -> MultiFernet:
     """Encrypts with the newest key, reads with all of them."""
-    secret_keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    return _cipher(_derived(secret_keys, tuple(settings.SALT_KEY)))
+    return _cipher(_keys())
+
+
+def newest_cipher() -> MultiFernet:
+    """Encrypts and reads with the newest key alone."""
+    return _cipher(_keys()[:1])
 
 
 class SecretField(EncryptedTextField):  # type: ignore[misc]
@@ -221,6 +249,19 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         raise SecretError("Secrets are not exported.")
 
     def get_lookup(self, lookup_name: str) -> Any:
-        if lookup_name != "isnull":
+        if lookup_name not in ("isnull", "sealed"):
             raise TypeError("an encrypted column can't be searched")
         return super().get_lookup(lookup_name)
+
+
+@SecretField.register_lookup
+class Sealed(Exact):
+    """`secrets__sealed=ciphertext`: whether the column still holds exactly this."""
+
+    lookup_name = "sealed"
+
+    def get_prep_lookup(self) -> str:
+        return str(self.rhs)  # and not encrypted anew
+
+    def get_rhs_op(self, connection: BaseDatabaseWrapper, rhs: str) -> str:
+        return f"= {rhs}"

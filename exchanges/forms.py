@@ -1,12 +1,17 @@
 """The form of an account: its fields follow from the venue's Credentials, so a new venue needs no form."""
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 
 from exchanges.venues.base import Credentials, CredentialsRejected, Venue
+
+LIKE_A_KEY = re.compile(r"[0-9a-fA-F]{60,}")
 
 
 def secrets_from_json(text: str) -> dict[str, Any]:
@@ -62,4 +67,10 @@ class CredentialForm(forms.Form):
                 self.credentials = self.venue.credentials_type.parse({name: values.get(name) or "" for name in names})
             except CredentialsRejected as fault:
                 self.add_error(names[0] if len(names) == 1 else None, str(fault))
+                self._forget_keys(names)
         return values
+
+    def _forget_keys(self, names: Sequence[str]) -> None:
+        """What may be a private key, put where something public belongs, is not sent back with the form."""
+        kept = {name: "" if LIKE_A_KEY.search(str(self.data.get(name, ""))) else self.data.get(name) for name in names}
+        self.data = {**self.data.dict(), **kept} if isinstance(self.data, QueryDict) else {**self.data, **kept}

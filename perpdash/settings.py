@@ -234,6 +234,8 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
 }
 
+DEFAULT_EXCEPTION_REPORTER_FILTER = "perpdash.reports.ReportFilter"
+
 # --- Words for the operator ------------------------------------------------------------------------------------------
 LOGGING = {
     "version": 1,
