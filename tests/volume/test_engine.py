@@ -38,7 +38,7 @@ from hypothesis.stateful import (
 
 from exchanges import sync
 from exchanges.connect import budget
-from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.sandbox import Sandbox
 from exchanges.sandbox.base import SandboxVenue, to_ms
 from exchanges.sandbox.bybit import MAIN, Bybit, Key
@@ -742,9 +742,13 @@ class Life(RuleBasedStateMachine):
         taken_back = {bust.id for bust in self.busts}
         stored = set(Fill.objects.values_list("fill_id", flat=True))
 
+        # Of an account that nobody reads everything after its last reading is lacking at once.
+        is_left_alone = not credential.is_enabled or credential.health_state in STOPPED
+        limit = timedelta() if is_left_alone else STALE_AFTER
+
         def is_read(window: Window, stream: str) -> bool:
             # What is newer than the last reading, if that was just now, is no lack.
-            is_fresh = fresh is not None and now - fresh <= STALE_AFTER
+            is_fresh = fresh is not None and now - fresh <= limit
             asked = Window(window.since, min(window.until, fresh)) if fresh and is_fresh else window
             return not (asked and subtract(asked, covered[stream]))
 
@@ -753,7 +757,7 @@ class Life(RuleBasedStateMachine):
                 window.since >= credential.history_from
                 and all(is_read(window, stream.name) for stream in credential.streams)
                 and not any(at is None or window.since <= at < window.until for at in held)
-                and not (fresh and now - fresh > STALE_AFTER and window.until > fresh)
+                and not (fresh and now - fresh > limit and window.until > fresh)
             )
             verdict = completeness.of(window)
             assert verdict.complete == is_complete == (not verdict.why), (window, verdict)
