@@ -453,6 +453,7 @@ def test_every_fill_is_read_whatever_order_cap_ids_and_counts_are(
         sandbox.order, sandbox.total, sandbox.cap, sandbox.tells_page = order, total, cap, tells_page
         sandbox.from_id_exclusive, sandbox.duplicates = exclusive, duplicates
         sandbox._ends.clear()
+        sandbox.calls.clear()  # what is drawn must not depend on the tests before
         still = SimpleNamespace(move=lambda seconds: None)
         made = bench_of(sandbox, still, KEY_MAIN, budget=Budget(share=1e6))
         pages = made.read(since)
