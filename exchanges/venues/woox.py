@@ -536,7 +536,9 @@ class Woox(HttpVenue):
             self._miscounts += 1
         if not self._counts_hold:
             return is_uncut
-        if not is_uncut and meta.total == count < PAGE:
+        # Of a page that is full, a row that came twice may have taken the place of another.
+        distinct = len(answer.entries) + len({held.row for held in answer.placeless})
+        if not is_uncut and meta.total == distinct < PAGE:
             if self._is_count_proven is None:
                 # One that only counts the rows of its answer is 1 now.
                 self._is_count_proven = self._ask(answer.first, answer.last, limit=1).total == meta.total

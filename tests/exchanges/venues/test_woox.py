@@ -440,6 +440,24 @@ def check_claims(pages: list[Page], there: tuple[tuple[int, str], ...]) -> None:
             assert {fill_id for _, fill_id in there[first:last]} <= given
 
 
+@pytest.mark.parametrize(("cap", "exclusive", "tells_page", "drawn"), [(100, False, False, 19), (25, True, True, 36)])
+def test_a_row_told_twice_does_not_stand_for_one_that_was_left_out(
+    clock: SimpleNamespace, cap: int, exclusive: bool, tells_page: bool, drawn: int
+) -> None:
+    """A whole page may hold as many rows as there are, some of them twice, and so lack others."""
+    since = NOW - {25: 2}.get(cap, 5) * DAY
+    sandbox = demo(*SPELLINGS[0])
+    sandbox.order, sandbox.total, sandbox.cap, sandbox.tells_page = "shuffled", "true", cap, tells_page
+    sandbox.from_id_exclusive, sandbox.duplicates = exclusive, True
+    sandbox._ends.clear()
+    sandbox.calls.clear()
+    sandbox.calls["drawn"] = drawn * 1000
+    made = bench_of(sandbox, SimpleNamespace(move=lambda seconds: None), KEY_MAIN, budget=Budget(share=1e6))
+    pages = made.read(since)
+    made.venue.close()
+    check_claims(pages, known(since))
+
+
 @pytest.mark.parametrize("total", TOTALS)
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_fill_is_read_whatever_order_cap_ids_and_counts_are(
