@@ -20,7 +20,7 @@ from exchanges.forms import CredentialForm
 from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, Reason, VenueError
-from volume import holding, queries, reconcile
+from volume import glance, holding, queries, reconcile
 from volume.completeness import Completeness
 from volume.history import History
 from volume.refresh import AGAIN
@@ -39,7 +39,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     held = queries.Filter(owner_id=owner_of(request)).accounts()
     completeness = Completeness(held, now=now)
-    shown = queries.accounts_json(held, completeness)
+    shown = glance.accounts_json(held, completeness)
     if request.headers.get("Accept") == "application/json":
         return JsonResponse({"accounts": shown})
     runs = _last_runs(held)
@@ -134,7 +134,7 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     completeness = Completeness([credential], now=now)
     scope = Scope.parse({"range": "7d", "account": str(pk)}, owner_of(request), now=now)
     context = {
-        "account": queries.accounts_json([credential], completeness)[0] | {"related": _related(credential)},
+        "account": glance.accounts_json([credential], completeness)[0] | {"related": _related(credential)},
         "days": History(scope, now=now).series(),
         "needs_key": holding.needs_key(credential.venue_type) or credential.health_state == Health.UNREADABLE,
         "venue": credential.venue_type,

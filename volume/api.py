@@ -20,7 +20,7 @@ from rest_framework.views import APIView
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
-from volume import holding, queries, reconcile
+from volume import glance, holding, queries, reconcile
 from volume.data_views import stored_of, zipped
 from volume.models import Amendment, Preferences, VolumeCheck
 from volume.pagination import Pagination
@@ -248,7 +248,7 @@ class SummaryViewSet(viewsets.ViewSet):
 
     @extend_schema(responses=SummarySerializer)
     def list(self, request: Request) -> Response:
-        return Response(queries.summary(_owner(request), now=timezone.now()))
+        return Response(glance.summary(_owner(request), now=timezone.now()))
 
 
 class _OfMyAccounts(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):

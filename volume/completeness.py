@@ -1,7 +1,7 @@
 """How complete a figure is: what of its range was not read, why, and what would help."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from volume.models import DailyVolume, Preferences
 # New fills are asked for every few seconds; an account not read for so long makes its numbers stale.
 STALE_AFTER = timedelta(minutes=5)
 State = Coverage.State
+MOST_REASONS = 12  # of one total; the accounts name them all
 WORST_FIRST = ("gap", "unread", "held", "stale", "out_of_reach")
 
 
@@ -69,7 +70,8 @@ class Completeness:
         at_par = [pk for pk, item in self.credentials.items() if item.owner_id not in market]
         other = Q(credential__in=self.credentials, is_at_market=None)
         other |= Q(credential__in=at_market, is_at_market=False) | Q(credential__in=at_par, is_at_market=True)
-        self.recomputing = set(DailyVolume.objects.filter(other).order_by().values_list("credential", flat=True))
+        behind = DailyVolume.objects.filter(other).order_by().values_list("credential", flat=True).distinct()
+        self.recomputing = set(behind)
         self.held: dict[int, list[datetime | None]] = defaultdict(list)
         held = HeldRow.objects.filter(credential__in=self.credentials).order_by("pk")
         for pk, executed_at in held.values_list("credential_id", "executed_at"):
@@ -205,6 +207,13 @@ def _again(credential: ExchangeCredential, retry_at: datetime | None) -> str:
 
 def _range(window: Window) -> str:
     return f"{window.since:%Y-%m-%d %H:%M} to {window.until:%Y-%m-%d %H:%M} UTC"
+
+
+def shortened(why: Sequence[str]) -> list[str]:
+    """What is missing, without the tail of a long list: every open page gets it with every change."""
+    if len(why) <= MOST_REASONS:
+        return list(why)
+    return [*why[:MOST_REASONS], f"And {len(why) - MOST_REASONS:,} more; the pages of the accounts name them all."]
 
 
 def as_json(lack: Lack) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.utils import timezone
 
+from volume.glance import summary
 from volume.live import group_of
-from volume.queries import summary
 
 NOT_SIGNED_IN = 4401
 

@@ -15,8 +15,8 @@ from exchanges.fields import plain
 from exchanges.models import ExchangeCredential
 from exchanges.venues.base import EXACT, Window
 from volume import queries
-from volume.completeness import Completeness
-from volume.queries import USD_COLUMNS, Filter, next_period, shortened
+from volume.completeness import Completeness, shortened
+from volume.queries import USD_COLUMNS, Filter, next_period, without_price
 from volume.rollup import Totals, start_of, totals_of_periods
 from volume.scope import RANGES, Scope
 
@@ -223,9 +223,7 @@ def calendar(scope: Scope, *, now: datetime) -> Row:
 
 def not_priced_words(fills: int) -> list[str]:
     """The sentence on fills without a price, if there are any."""
-    if not fills:
-        return []
-    return [f"{'1 fill is' if fills == 1 else f'{fills:,} fills are'} not priced in dollars and not counted."]
+    return [without_price(fills)] if fills else []
 
 
 def market_rows(rows: Iterable[Row], scope: Scope) -> list[Row]:
@@ -240,14 +238,15 @@ def _worked_out(row: Row, whole: Decimal) -> Row:
     usd, priced = row["notional_usd"], row["fills"] - row["fills_not_priced"]
     rate = EXACT.divide(row["fees_usd"] * 10_000, usd) if usd and row["fees_complete"] else None
     return {
-        "share": _percent(usd, whole),
+        "share": share_of(usd, whole),
         "average_usd": (usd / priced).quantize(Decimal("0.01"), ROUND_HALF_EVEN) if priced > 0 else ZERO,
-        "maker_share": _percent(row["maker_usd"], usd),
+        "maker_share": share_of(row["maker_usd"], usd),
         "fee_rate": "" if rate is None else f"{rate.quantize(Decimal('0.01'), ROUND_HALF_EVEN):f} bp".replace("-", "−"),
     }
 
 
-def _percent(part: Decimal, whole: Decimal) -> str:
+def share_of(part: Decimal, whole: Decimal) -> str:
+    """A part of a whole in per cent with one decimal; nothing where there is no whole."""
     if not whole:
         return ""
     percent = EXACT.divide(part * 100, whole)
@@ -316,7 +315,7 @@ def total_row(rows: Iterable[Row]) -> Row:
         for column in total:
             total[column] += row[column]
     total["fees_complete"] = all(row["fees_complete"] for row in added)
-    return total | {"maker_share": _percent(total["maker_usd"], total["notional_usd"])}
+    return total | {"maker_share": share_of(total["maker_usd"], total["notional_usd"])}
 
 
 def by_venue(rows: Iterable[Row]) -> list[Row]:
@@ -329,5 +328,5 @@ def by_venue(rows: Iterable[Row]) -> list[Row]:
     ]
     whole = sum((row["notional_usd"] for row in summed), ZERO)
     for row in summed:
-        row["share"] = _percent(row["notional_usd"], whole)
+        row["share"] = share_of(row["notional_usd"], whole)
     return sorted(summed, key=lambda row: row["notional_usd"], reverse=True)

@@ -19,7 +19,7 @@ from exchanges.fields import USD_STEP, plain, to_usd_places
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, Fill, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import EXACT, FORCED, Kind, Liquidity, Side, Window
-from volume import queries
+from volume import glance, queries
 from volume.completeness import STALE_AFTER, Completeness
 from volume.models import Preferences, VolumeCheck
 from volume.rollup import differences, outdated, start_of, usd_prices
@@ -250,7 +250,7 @@ def prove_owner(owner_id: int, now: datetime) -> Iterator[str]:
     """What does not agree in the totals over all of an owner's accounts, in words."""
     if ExchangeCredential.objects.filter(owner_id=owner_id).exclude(venue__in=VENUES).exists():
         return  # no total is shown where perpdash no longer knows a venue
-    summary = queries.summary(owner_id, now=now)
+    summary = glance.summary(owner_id, now=now)
     rows = queries.volume(queries.Filter(owner_id=owner_id), by=("day", "credential"), now=now)
     yield from summary_findings(summary, rows, rolling(owner_id, now - timedelta(hours=24)), now)
 
@@ -262,14 +262,14 @@ def summary_findings(
     account come from the fills."""
     venue_of = {account["id"]: account["venue"] for account in summary["accounts"]}
     today = now.astimezone(UTC).date()
-    for span in queries.SPANS:
+    for span in glance.SPANS:
         by_venue: dict[str, Sums] = defaultdict(Sums)
         if span == "24h":
             for account, sums in last_24h.items():
                 by_venue[venue_of[account]].add(sums)
         else:
             first = {"all": date.min, "month": today.replace(day=1)}.get(span)
-            first = first or today - timedelta(days=queries.SPAN_DAYS[span] - 1)
+            first = first or today - timedelta(days=glance.SPAN_DAYS[span] - 1)
             for row in rows:
                 if row["day"] >= first:
                     sums = Sums(row["fills"], row["notional_usd"], row["forced_usd"])

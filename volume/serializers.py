@@ -9,9 +9,10 @@ from exchanges.fields import plain
 from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import Credentials, CredentialsRejected, Kind, Reason, Window
+from volume.glance import SPANS
 from volume.holding import needs_key
 from volume.models import Amendment, Preferences, VolumeCheck
-from volume.queries import GRANULARITIES, KEYS, SPANS, Filter
+from volume.queries import GRANULARITIES, KEYS, Filter
 from volume.reconcile import State
 
 

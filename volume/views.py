@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from volume import holding, prices, queries
+from volume import glance, holding, prices, queries
 from volume.completeness import Completeness
 from volume.history import History, by_venue, calendar, not_priced_words, period_rows, total_row
 from volume.models import Preferences
@@ -31,7 +31,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         table = "periods" if request.GET.get("table") == "periods" else "markets"
         rows = period_rows(history.series()) if table == "periods" else history.markets()
         return as_file(rows, form, table, f"{scope.first}-{scope.last}")
-    summary = queries.summary(owner_of(request), now=now)
+    summary = glance.summary(owner_of(request), now=now)
     if not summary["accounts"]:
         return redirect("volume:choose-venue")
     context = {

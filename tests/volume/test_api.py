@@ -20,8 +20,9 @@ from exchanges.sandbox.hyperliquid import DEMO_AGENT, DEMO_EMPTY, DEMO_SUB, DEMO
 from exchanges.venues import VENUES
 from tests import factories
 from tests.conftest import NOW
+from volume.glance import SPANS
 from volume.models import Amendment, DailyVolume, VolumeCheck
-from volume.queries import COLUMNS, SPANS
+from volume.queries import COLUMNS
 from volume.refresh import refresh
 
 pytestmark = pytest.mark.django_db

@@ -11,7 +11,8 @@ from exchanges.venues.base import Missing, Window
 from tests import factories
 from tests.conftest import NOW
 from volume.completeness import Completeness
-from volume.queries import Filter, summary, volume
+from volume.glance import summary
+from volume.queries import Filter, volume
 
 pytestmark = pytest.mark.django_db
 START = NOW - timedelta(days=100)

@@ -46,7 +46,7 @@ from exchanges.sandbox.paradex import FOREVER, Paradex
 from exchanges.venues.base import Window, subtract
 from tests import factories
 from tests.conftest import NOW
-from volume import holding, queries
+from volume import glance, holding, queries
 from volume.completeness import STALE_AFTER, Completeness
 from volume.models import Amendment, DailyVolume, Preferences
 from volume.refresh import NotOurs, Wanted, refresh, reparse
@@ -709,7 +709,7 @@ class Life(RuleBasedStateMachine):
     def summaries_are_the_sums_of_the_fills(self) -> None:
         credential, now = self.credential, self.now()
         with_forced = Preferences.of(credential.owner_id).counts_forced
-        said = queries.summary(credential.owner_id, now=now)
+        said = glance.summary(credential.owner_id, now=now)
         today = datetime(now.year, now.month, now.day, tzinfo=UTC)
         first = credential.history_from.replace(hour=0, minute=0, second=0, microsecond=0)
         since = {"24h": now - DAY, "today": today, "month": today.replace(day=1), "all": first} | {

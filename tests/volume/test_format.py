@@ -30,29 +30,9 @@ def test_dollars_are_shown_to_the_cent(amount, text):
     assert shown.usd(amount) == text
 
 
-@pytest.mark.parametrize(
-    ("part", "whole", "text"),
-    [
-        (Decimal(1), Decimal(3), "33.3%"),
-        ("0", "5", "0.0%"),
-        ("0.0001", "5", "<0.1%"),
-        ("5", "5", "100.0%"),
-        ("5", "0", ""),
-        (None, "1", ""),
-    ],
-)
-def test_a_share_of_nothing_is_not_a_number(part, whole, text):
-    assert shown.share(part, whole) == text
-
-
 def test_the_exact_value_has_no_exponent():
     assert shown.plain(Decimal("6179478.90702000")) == "6179478.90702"
     assert shown.plain(Decimal("1E+3")) == "1000"
-
-
-def test_a_column_is_summed_without_rounding():
-    rows = [{"usd": Decimal("92233720368547758079999.99999999")}, {"usd": Decimal("0.00000001")}]
-    assert shown.total(rows, "usd") == Decimal(92233720368547758080000)
 
 
 def test_times_are_utc():

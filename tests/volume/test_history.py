@@ -15,9 +15,9 @@ from exchanges.sandbox import Sandbox, bybit, hyperliquid
 from exchanges.venues.base import FORCED
 from tests import factories
 from tests.conftest import NOW
-from volume.history import History, calendar, period_rows
+from volume.glance import SPANS, change, summary
+from volume.history import History, calendar, period_rows, share_of
 from volume.models import DailyVolume
-from volume.queries import SPANS, change, summary
 from volume.refresh import refresh
 from volume.scope import Scope
 
@@ -246,6 +246,14 @@ def test_every_span_is_compared_with_the_same_stretch_before(owner: Any) -> None
 )  # fmt: skip
 def test_a_change_is_said_in_per_cent(now_usd: str, before_usd: str, said: str) -> None:
     assert change(Decimal(now_usd), Decimal(before_usd)) == said
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [("1", "3", "33.3%"), ("0", "5", "0.0%"), ("0.0001", "5", "<0.1%"), ("5", "5", "100.0%"), ("5", "0", "")],
+)
+def test_a_share_of_nothing_is_not_a_number(part: str, whole: str, text: str) -> None:
+    assert share_of(Decimal(part), Decimal(whole)) == text
 
 
 # --- Down and out ----------------------------------------------------------------------------------------------------

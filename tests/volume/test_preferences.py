@@ -13,9 +13,10 @@ from exchanges.sandbox import Sandbox
 from tests import factories
 from tests.conftest import NOW
 from volume import holding
+from volume.glance import summary
 from volume.models import DailyVolume, Preferences
 from volume.proof import prove
-from volume.queries import Filter, kinds, markets, summary, volume
+from volume.queries import Filter, kinds, markets, volume
 from volume.refresh import refresh
 from volume.rollup import differences, outdated
 from volume.tasks import bring_up_to_date

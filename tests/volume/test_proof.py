@@ -20,7 +20,7 @@ from exchanges.sandbox.hyperliquid import DEMO_BOT, DEMO_SUB
 from perpdash.celery import app
 from tests import factories
 from tests.conftest import NOW
-from volume import holding, proof, queries, tasks
+from volume import glance, holding, proof, queries, tasks
 from volume.completeness import Completeness
 from volume.models import AssetPrice, DailyVolume, Preferences, VolumeCheck
 from volume.proof import prove
@@ -343,7 +343,7 @@ def test_a_fault_is_found_and_named(account, plant):
 )
 def test_a_total_that_is_not_what_its_parts_come_to_is_named(account, clock, span, figure, wrong):
     now = clock.now()
-    summary = queries.summary(account.owner_id, now=now)
+    summary = glance.summary(account.owner_id, now=now)
     rows = queries.volume(queries.Filter(owner_id=account.owner_id), by=("day", "credential"), now=now)
     last_24h = proof.rolling(account.owner_id, now - timedelta(hours=24))
     assert list(proof.summary_findings(summary, rows, last_24h, now)) == []
@@ -354,7 +354,7 @@ def test_a_total_that_is_not_what_its_parts_come_to_is_named(account, clock, spa
 
 
 def test_a_venues_total_that_is_wrong_is_named_with_the_venue(account, clock):
-    summary = queries.summary(account.owner_id, now=clock.now())
+    summary = glance.summary(account.owner_id, now=clock.now())
     summary["venues"][0]["totals"]["7d"]["fills"] += 1
     rows = queries.volume(queries.Filter(owner_id=account.owner_id), by=("day", "credential"), now=clock.now())
     last_24h = proof.rolling(account.owner_id, clock.now() - timedelta(hours=24))

@@ -14,8 +14,9 @@ from exchanges.venues.base import to_ms
 from tests import factories
 from tests.conftest import NOW
 from volume import holding
+from volume.glance import summary
 from volume.models import DailyVolume
-from volume.queries import Filter, summary, volume
+from volume.queries import Filter, volume
 from volume.refresh import NotOurs, Wanted, refresh
 from volume.rollup import differences
 

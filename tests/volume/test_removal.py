@@ -17,7 +17,7 @@ from exchanges.sandbox.hyperliquid import DEMO_SUB, DEMO_TRADER
 from exchanges.venues.base import CredentialsRejected
 from tests import factories
 from tests.conftest import NOW
-from volume import holding, queries, tasks
+from volume import glance, holding, tasks
 from volume.models import AssetPrice, DailyVolume, Preferences
 from volume.refresh import refresh
 
@@ -80,7 +80,7 @@ def kept(account: ExchangeCredential) -> tuple[list[Any], ...]:
 
 
 def totals(account: ExchangeCredential) -> list[tuple[Any, ...]]:
-    shown = queries.summary(account.owner_id, now=NOW)["totals"]
+    shown = glance.summary(account.owner_id, now=NOW)["totals"]
     return [(span, total["notional_usd"], total["fills"]) for span, total in shown.items()]
 
 

@@ -50,26 +50,6 @@ def plain(value: Decimal | str | None) -> str:
 
 
 @register.filter
-def share(part: Decimal | str | None, whole: Decimal | str | None) -> str:
-    """A part of a whole in per cent with one decimal; nothing where there is no whole."""
-    if part is None or whole is None or not _decimal(whole):
-        return ""
-    percent = EXACT.divide(_decimal(part) * 100, _decimal(whole))
-    if 0 < percent < Decimal("0.1"):
-        return "<0.1%"
-    return f"{percent.quantize(Decimal('0.1'), rounding=ROUND_HALF_EVEN, context=EXACT):f}%"
-
-
-@register.filter
-def total(rows: Iterable[Mapping[str, Any]], column: str) -> Decimal:
-    """The exact sum of one column."""
-    result = Decimal(0)
-    for row in rows:
-        result = EXACT.add(result, _decimal(row[column]))
-    return result
-
-
-@register.filter
 def count(value: int) -> str:
     """12,345."""
     return f"{value:,}"
