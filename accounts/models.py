@@ -1,4 +1,4 @@
-"""People and their API tokens. Elsewhere people are known only as settings.AUTH_USER_MODEL."""
+"""People, how others join them, their API tokens, and what was done. Elsewhere people are settings.AUTH_USER_MODEL."""
 
 import hashlib
 import secrets
@@ -24,8 +24,13 @@ class User(AbstractUser):
 class ApiToken(models.Model):
     """A key for the API. Only its digest is kept: the token itself is shown once."""
 
+    class Scope(models.TextChoices):
+        READ = "read", "Read: volume, fills, accounts"
+        MANAGE = "manage", "Manage: also add, change and remove accounts"
+
     owner = models.ForeignKey(User, models.CASCADE, related_name="api_tokens")
     name = models.CharField(max_length=80)
+    scope = models.CharField(max_length=8, choices=Scope, default=Scope.READ)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -37,12 +42,60 @@ class ApiToken(models.Model):
         return self.name
 
     @classmethod
-    def issue(cls, owner: User, name: str) -> str:
+    def issue(cls, owner: User, name: str, scope: str = Scope.READ) -> str:
         """Makes a token and returns its text, which can't be had again."""
         text = f"perp_{secrets.token_urlsafe(32)}"
-        cls.objects.create(owner=owner, name=name, digest=cls.digest_of(text))
+        cls.objects.create(owner=owner, name=name, scope=scope, digest=cls.digest_of(text))
         return text
 
     @staticmethod
     def digest_of(text: str) -> str:
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Invitation(models.Model):
+    """A link with which one person more may join. Only its digest is kept: the link itself is shown once."""
+
+    made_by = models.ForeignKey(User, models.CASCADE, related_name="invitations")
+    note = models.CharField(max_length=80, blank=True, help_text="For whom it is; only you see this.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    used_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.note or f"Invitation of {self.created_at:%Y-%m-%d}"
+
+
+class AuditEvent(models.Model):
+    """Something a person did, or somebody tried, that whoever it concerns may read later. Written once."""
+
+    class Way(models.TextChoices):
+        PAGE = "page", "Page"
+        API = "api", "API"
+        ADMIN = "admin", "Admin"
+        COMMAND = "command", "Command line"
+
+    at = models.DateTimeField()
+    owner = models.ForeignKey(
+        User, models.CASCADE, null=True, related_name="audit_events", db_index=False,
+        help_text="Whom it concerns; empty where nobody of that name is here.",
+    )  # fmt: skip
+    actor = models.CharField(max_length=150, blank=True, help_text="Who did it, by name, as it was then.")
+    way = models.CharField(max_length=8, choices=Way)
+    token = models.CharField(max_length=80, blank=True, help_text="The API token it was done with, by name.")
+    what = models.CharField(max_length=40)
+    about = models.CharField(max_length=200, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    client = models.CharField(max_length=200, blank=True, help_text="What the browser or program calls itself.")
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        indexes = [models.Index(fields=["owner", "-at"], name="audit_of_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.what}"

@@ -90,13 +90,22 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_MIMETYPES = {".webmanifest": "application/manifest+json"}
 WHITENOISE_USE_FINDERS = True  # static files are served from the checkout: nothing to collect before the first start
 
+# 1 where a proxy ends TLS: then only that proxy can reach us, and only encrypted requests are answered.
+HTTPS = env.bool("HTTPS", default=False)
+# How many proxies of ours a request comes through: so many addresses at the end of X-Forwarded-For are believed.
+PROXIES = int(env.str("PROXIES", default="") or HTTPS)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("HTTPS", default=False) else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_REDIRECT_EXEMPT = [r"^health/"]  # asked by whatever watches the process itself, past the proxy
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # no form and no request of the API comes near it
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],
@@ -212,6 +221,7 @@ for _pair in env.list("COINGECKO_IDS", default=[]):
 
 # --- API -------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
+    "NUM_PROXIES": PROXIES,
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "accounts.tokens.TokenAuthentication",  # first, so that an anonymous request is told 401 rather than 403
         "rest_framework.authentication.SessionAuthentication",
