@@ -6,6 +6,7 @@ from rest_framework.routers import DefaultRouter
 from volume import api
 
 router = DefaultRouter()
+router.include_format_suffixes = False  # ?format= and Accept say it, so that each thing has one address
 router.register("credentials", api.CredentialViewSet, basename="credential")
 router.register("volume/daily", api.DailyViewSet, basename="daily")
 router.register("volume/summary", api.SummaryViewSet, basename="summary")
