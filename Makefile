@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8000
+# Of run-stack: the webs listen on PORT, PORT + 1 and so on.
+WEBS ?= 2
+WORKERS ?= 2
 # These targets are the one-process mode, whatever the shell around them points at.
 EMBEDDED := DATABASE_URL= REDIS_URL=
 
-.PHONY: run demo test lint clean
+.PHONY: run demo run-stack env test test-stack lint audit clean
 
 run: .venv/installed
 	$(EMBEDDED) $(BIN)/python manage.py up --port $(PORT)
@@ -14,15 +17,35 @@ demo: .venv/installed
 	$(EMBEDDED) SANDBOX=1 VAR_DIR=var/demo $(BIN)/python manage.py demo
 	$(EMBEDDED) SANDBOX=1 VAR_DIR=var/demo $(BIN)/python manage.py up --port $(PORT)
 
+# The processes of docker-compose.yml without Docker, on a PostgreSQL and a Redis that are there. Ctrl-C ends them all.
+run-stack: .venv/installed
+	@test -n "$$DATABASE_URL" -a -n "$$REDIS_URL" || { echo "Set DATABASE_URL (postgres://...) and REDIS_URL" \
+		"(redis://...) in the environment: this runs perpdash on them. Without services: make run." >&2; exit 1; }
+	$(BIN)/python manage.py migrate --noinput
+	PATH="$(BIN):$$PATH" $(BIN)/honcho -e /dev/null start -p $(PORT) -c web=$(WEBS),worker=$(WORKERS)
+
+# What docker compose needs: .env with three values to fill in, keys and passwords under var/secrets/.
+env:
+	@$(PYTHON) perpdash/make_env.py
+
 test: .venv/installed-dev
 	$(EMBEDDED) $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Breaks a Redis, a PostgreSQL and perpdash's own processes, all started for it, and looks whether they mend.
+test-stack: .venv/installed-dev
+	$(BIN)/python -m pytest -n 0 tests/stack
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(EMBEDDED) $(BIN)/python manage.py makemigrations --check --dry-run
+
+# Known holes in what perpdash runs on. Asks PyPI, so it is no part of lint.
+audit: .venv/installed-dev
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

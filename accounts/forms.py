@@ -1,11 +1,24 @@
-"""The form with which the first visitor becomes the owner."""
+"""The forms people sign in, join and change their sign-in with. Those of allauth say what they ask in our words."""
 
+from typing import Any
+
+from allauth.account import forms as account
+from allauth.account.models import EmailAddress
+from allauth.core import context
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.base import forms as mfa
+from allauth.mfa.totp import forms as totp
+from allauth.mfa.totp.internal.auth import SECRET_SESSION_KEY
+from allauth.mfa.webauthn import forms as webauthn
+from django import forms
+from django.conf import settings
 from django.contrib.auth.forms import UserCreationForm
+from django.http import HttpRequest
 
-from accounts.models import User
+from accounts.models import Invitation, User
 
 
-class WelcomeForm(UserCreationForm[User]):
+class NewPersonForm(UserCreationForm[User]):
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username",)
@@ -14,9 +27,169 @@ class WelcomeForm(UserCreationForm[User]):
         """What is wrong with the password itself stands beside it; beside its repetition, only that they differ."""
         super().validate_password_for_user(user, password_field_name)  # type: ignore[misc]  # newer than its stubs
 
+
+class WelcomeForm(NewPersonForm):
+    """The first visitor's, who becomes the owner."""
+
     def save(self, commit: bool = True) -> User:
         user = super().save(commit=False)
         user.is_staff = user.is_superuser = True  # the owner of the installation also has its admin
         if commit:
             user.save()
         return user
+
+
+class JoinForm(NewPersonForm):
+    """An invited person's. The address is not the person's before it is confirmed, and so need not be unique here."""
+
+    address = forms.EmailField(
+        label="E-mail", required=False, help_text="For a forgotten password, and to tell you when your sign-in changes."
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not settings.MAIL:
+            del self.fields["address"]
+
+
+class InviteForm(forms.ModelForm[Invitation]):
+    class Meta:
+        model = Invitation
+        fields = ("note",)
+        labels = {"note": "For whom"}
+        help_texts = {"note": "A note for you: nobody else sees it."}
+
+
+# --- allauth's, without its placeholders, which say the label once more ----------------------------------------------
+
+
+HOW_TO_TYPE = {
+    "login": {"autofocus": True, "autocapitalize": "none", "spellcheck": "false"},
+    "code": {"autofocus": True, "inputmode": "numeric"},
+}
+
+
+class Plain(forms.Form):
+    labels: dict[str, str] = {}
+    helps: dict[str, str] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            field.widget.attrs.pop("placeholder", None)
+            field.label = self.labels.get(name, field.label)
+            field.help_text = self.helps.get(name, "")
+            field.widget.attrs |= HOW_TO_TYPE.get(name, {})
+
+
+NEW_PASSWORD = {
+    "labels": {"password1": "New password", "password2": "New password again"},
+    "helps": {"password1": "At least 8 characters, and not a common one."},
+}
+CODE = {"code": "Code"}
+
+
+class SignInForm(Plain, account.LoginForm):  # type: ignore[misc]
+    pass
+
+
+class PasswordAgainForm(Plain, account.ReauthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class NewPasswordForm(Plain, account.ChangePasswordForm):  # type: ignore[misc]
+    labels = NEW_PASSWORD["labels"] | {"oldpassword": "Current password"}
+    helps = NEW_PASSWORD["helps"]
+
+
+class FirstPasswordForm(Plain, account.SetPasswordForm):  # type: ignore[misc]
+    labels, helps = NEW_PASSWORD["labels"], NEW_PASSWORD["helps"]
+
+
+class ForgottenForm(Plain, account.ResetPasswordForm):  # type: ignore[misc]
+    labels = {"email": "E-mail"}
+
+
+class ResetForm(Plain, account.ResetPasswordKeyForm):  # type: ignore[misc]
+    labels, helps = NEW_PASSWORD["labels"], NEW_PASSWORD["helps"]
+
+
+class EmailForm(Plain, account.AddEmailForm):  # type: ignore[misc]
+    labels = {"email": "E-mail"}
+
+    def save(self, request: HttpRequest) -> EmailAddress:
+        address: EmailAddress = EmailAddress.objects.add_new_email(
+            request, self.user, self.cleaned_data["email"], send_verification=settings.MAIL
+        )
+        return address
+
+
+class CodeForm(Plain, mfa.AuthenticateForm):  # type: ignore[misc]
+    labels = CODE
+
+
+class CodeAgainForm(Plain, mfa.ReauthenticateForm):  # type: ignore[misc]
+    labels = CODE
+
+
+class AppForm(Plain, totp.ActivateTOTPForm):  # type: ignore[misc]
+    """Until its first code fits, the secret waits in the session, which is a row of the database: sealed."""
+
+    labels = {"code": "Code from the app"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        adapter, session = get_adapter(), context.request.session
+        sealed = session.get(SECRET_SESSION_KEY)
+        super().__init__(*args, **kwargs)  # a new secret, and in clear in the session, which is saved later
+        if self.is_bound and sealed:
+            self.secret = adapter.decrypt(sealed)
+        session[SECRET_SESSION_KEY] = adapter.encrypt(self.secret)
+
+
+NO_PASSKEY = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # what reading something else ends in
+
+
+class KnownPasskey(forms.Form):
+    def clean_credential(self) -> Any:
+        try:
+            return super().clean_credential()  # type: ignore[misc]
+        except NO_PASSKEY:
+            raise get_adapter().validation_error("incorrect_code") from None
+
+
+class PasskeySignInForm(KnownPasskey, webauthn.LoginWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class PasskeyStepForm(KnownPasskey, webauthn.AuthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class PasskeyAgainForm(KnownPasskey, webauthn.ReauthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class PasskeyForm(Plain, webauthn.AddWebAuthnForm):  # type: ignore[misc]
+    """Every passkey is one that signs in alone; each is also a second factor."""
+
+    labels = {"name": "Name"}
+    helps = {"name": "So that you know it again, as “Phone” or “Password manager”."}
+    passwordless = forms.BooleanField(widget=forms.HiddenInput, initial=True)
+
+    def clean_name(self) -> str:
+        return str(super().clean_name())[:80]
+
+    def clean(self) -> Any:
+        try:
+            return super().clean()
+        except NO_PASSKEY:
+            raise get_adapter().validation_error("incorrect_code") from None
+
+
+class PasskeyNameForm(Plain, webauthn.EditWebAuthnForm):  # type: ignore[misc]
+    labels = {"name": "Name"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].widget.attrs["maxlength"] = 80
+        self.fields["name"].max_length = 80  # type: ignore[attr-defined]

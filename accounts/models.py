@@ -2,10 +2,13 @@
 
 import hashlib
 import secrets
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+
+INVITED_FOR = timedelta(days=7)
 
 
 class User(AbstractUser):
@@ -69,6 +72,28 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return self.note or f"Invitation of {self.created_at:%Y-%m-%d}"
+
+    @classmethod
+    def issue(cls, made_by: User, note: str = "", *, now: datetime) -> str:
+        """Makes an invitation and returns the text its link ends in, which can't be had again."""
+        text = secrets.token_urlsafe(32)
+        expires_at = now + INVITED_FOR
+        cls.objects.create(made_by=made_by, note=note, digest=ApiToken.digest_of(text), expires_at=expires_at)
+        return text
+
+    @classmethod
+    def open(cls, *, now: datetime) -> models.QuerySet["Invitation"]:
+        """Those that still let somebody in. Nobody joins by the word of who is no longer the owner."""
+        return cls.objects.filter(used_at=None, expires_at__gt=now, made_by__is_active=True, made_by__is_superuser=True)
+
+    @classmethod
+    def working(cls, text: str, *, now: datetime) -> "Invitation | None":
+        return cls.open(now=now).filter(digest=ApiToken.digest_of(text)).first()
+
+    def use(self, *, now: datetime) -> bool:
+        """Uses it up. False where somebody else did meanwhile."""
+        # Of this row alone: whoever waited for another to let go of it looks at the row again, but not at a join.
+        return Invitation.objects.filter(pk=self.pk, used_at=None).update(used_at=now) == 1
 
 
 class AuditEvent(models.Model):

@@ -1,7 +1,7 @@
 """From a stored credential to an open venue: hosts, budgets and, where this installation says so, the sandbox."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, cast
 
 from django.apps import apps
@@ -10,6 +10,7 @@ from limits.storage import storage_from_string
 
 from exchanges.apps import ExchangesConfig
 from exchanges.models import ExchangeCredential
+from exchanges.tally import SHARES, tally
 from exchanges.venues.base import Venue
 from exchanges.venues.http import Budget
 
@@ -29,7 +30,7 @@ def budget(sandbox: "Sandbox | None") -> Budget:
     """
     storage = "memory://" if sandbox else settings.REDIS_URL or "memory://"
     share = UNMETERED if sandbox and not sandbox.is_metered else settings.VENUE_BUDGET_SHARE
-    return Budget(storage_from_string(storage), share=share)  # type: ignore[arg-type]
+    return Budget(storage_from_string(storage), share=share, on_use=_note_use)  # type: ignore[arg-type]
 
 
 def connect(
@@ -57,4 +58,15 @@ def connect(
         patience=patience,
         transport=app.sandbox.transport(venue.slug) if app.sandbox else None,
         sleep=sleep,
+        on_answer=partial(_note_answer, venue.slug),
     )
+
+
+def _note_use(slug: str, share: float) -> None:
+    tally.observe("venue_budget_used_ratio", slug, value=share, buckets=SHARES)
+
+
+def _note_answer(slug: str, seconds: float, trouble: str) -> None:
+    tally.observe("venue_request_seconds", slug, value=seconds)
+    if trouble:
+        tally.add("venue_errors", slug, trouble)

@@ -126,6 +126,11 @@ def note_bug(credential: ExchangeCredential, fault: Exception, *, now: datetime)
     _report(credential, Health.PUZZLED, None, text, now)
 
 
+def note_our_trouble(credential: ExchangeCredential, words: str, *, now: datetime) -> None:
+    """Our database or Redis failed while it was read: no failure of the venue or the key."""
+    _report(credential, Health.UNAVAILABLE, None, words, now)
+
+
 def in_words(span: timedelta) -> str:
     """ "30 seconds", "2 minutes", "15 minutes", "3 hours"."""
     seconds = round(span.total_seconds())

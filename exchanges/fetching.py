@@ -3,6 +3,7 @@
 import queue
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from threading import Event, Thread
 
 from exchanges.sync import Step
@@ -67,7 +68,7 @@ def _fetched_in_threads(
             while len(under_way) < venue.in_flight and (step := next_step(under_way)):
                 under_way.append(step)
                 # Not of a pool, which would keep the process alive for an answer nobody waits for any more.
-                Thread(target=fetch, args=(step,), daemon=True).start()
+                Thread(target=copy_context().run, args=(fetch, step), daemon=True).start()
             if not under_way:
                 return
             try:

@@ -1,9 +1,10 @@
 """Puts stored secrets under the newest key, one by one, while everything else goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 
-from exchanges.fields import SecretError
+from exchanges.fields import Secret, SecretError
 from exchanges.models import ExchangeCredential
 
 
@@ -11,6 +12,33 @@ class Outcome(Enum):
     RENEWED = "renewed"
     CURRENT = "current"  # under the newest key before
     UNREADABLE = "unreadable"  # none of the keys opens it: left as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A secret that is no account's, and is kept elsewhere."""
+
+    name: str
+    secret: Secret
+    unreadable: str  # what to say where none of the keys opens it
+    replace: Callable[[Secret], None]
+
+
+keepers: list[Callable[[], Iterator[Kept]]] = []  # whoever keeps such secrets puts itself here
+
+
+def rotate_kept() -> Iterator[tuple[Kept, Outcome]]:
+    """As `rotate`, of all that keepers have."""
+    for kept in (kept for keeper in keepers for kept in keeper()):
+        if kept.secret.is_current:
+            yield kept, Outcome.CURRENT
+            continue
+        try:
+            kept.replace(kept.secret.renewed())
+        except SecretError:
+            yield kept, Outcome.UNREADABLE
+        else:
+            yield kept, Outcome.RENEWED
 
 
 def rotate() -> Iterator[tuple[ExchangeCredential, Outcome]]:

@@ -30,9 +30,10 @@ from volume.proof import snapshot
 
 FORMAT = 1
 MANIFEST, SQLITE_FILE, TABLES = "manifest.json", "database.sqlite3", "tables/"
-SESSIONS = "django_session"
+# Of people who are signed in: a key in them would sign in whoever has the file.
+SESSIONS = {"django_session", "usersessions_usersession"}
 # What a database that was only migrated holds already.
-MADE_BY_MIGRATIONS = {"django_migrations", "django_content_type", "auth_permission", SESSIONS}
+MADE_BY_MIGRATIONS = {"django_migrations", "django_content_type", "auth_permission"} | SESSIONS
 DRAFT = "restoring"  # the database alias of a SQLite file that is to take the place of the other
 CHUNK = 1 << 20
 PATIENCE = "30s"  # for others to let go of the tables
@@ -110,9 +111,11 @@ def _pack_sqlite(archive: zipfile.ZipFile, folder: Path) -> tuple[set[Key], dict
         )
         _check_known(applied)
         target.execute("PRAGMA secure_delete=ON")  # or the sessions' bytes would stay in the file
-        target.execute(f"DELETE FROM {SESSIONS}")
+        for table in SESSIONS & _tables(applied):
+            target.execute(f"DELETE FROM {table}")
+            rows[table] = 0
     archive.write(copy, SQLITE_FILE)
-    return applied, rows | {SESSIONS: 0}
+    return applied, rows
 
 
 def _rows(database: sqlite3.Connection) -> dict[str, int]:
@@ -131,7 +134,7 @@ def _pack_postgresql(archive: zipfile.ZipFile, folder: Path) -> tuple[set[Key], 
             rows[table] = 0
             with archive.open(f"{TABLES}{table}", "w", force_zip64=True) as file:
                 file.write(json.dumps(columns).encode() + b"\n")
-                if table == SESSIONS:
+                if table in SESSIONS:
                     continue
                 with cursor.copy(f"COPY {_quoted(table)} ({_quoted(*columns)}) TO STDOUT") as copy:
                     for chunk in copy:

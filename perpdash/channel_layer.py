@@ -1,16 +1,22 @@
-"""The channel layer of the one-process mode: safe across threads, wakes the loop that serves the sockets."""
+"""The channel layers: one within the one-process mode, and Redis between processes."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from channels.layers import BaseChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer, RedisSingleShardConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 Message = dict[str, Any]
+logger = logging.getLogger("perpdash.channel_layer")
 
 
 class EmbeddedChannelLayer(BaseChannelLayer):  # type: ignore[misc]
-    """All state belongs to one event loop, the one in which consumers listen.
+    """Safe across threads. All state belongs to one event loop, the one in which consumers listen.
 
     Celery's threads send from loops of their own; they hand the work over, and the serving loop is woken at once.
     A reader who does not read loses messages rather than holding up the rest.
@@ -79,3 +85,65 @@ class EmbeddedChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     def _fan_out(self, group: str, message: Message) -> None:
         for channel in tuple(self._groups.get(group, ())):
             self._put(channel, message)
+
+
+LINE_LOST: Message = {"type": "line.lost"}
+PATIENCE = 2.0  # seconds for Redis to answer
+ASK_EVERY = 5.0  # seconds
+
+
+class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
+    """channels_redis' own, but for what happens when Redis goes away: it says so.
+
+    The original listens again once Redis is back, and nobody hears what was said meanwhile; of a Redis that keeps the
+    line and says nothing it never takes notice. Here every consumer is told `line.lost`, and all begin anew.
+    """
+
+    def __init__(self, url: str) -> None:
+        # No retries: what comes after the loss of the line would hide that something was missed.
+        options = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "retry": Retry(NoBackoff(), 0)}
+        super().__init__(hosts=[{"address": url, **options}])
+
+    def _get_layer(self) -> Any:
+        layer: RedisPubSubLoopLayer = super()._get_layer()
+        layer._shards = [shard if isinstance(shard, _Line) else _Line(shard.host, layer) for shard in layer._shards]
+        return layer
+
+
+class _Line(RedisSingleShardConnection):  # type: ignore[misc]
+    """The connection of one event loop."""
+
+    _redis: Any
+    _pubsub: Any
+    _receive_task: Any
+    _subscribed_to: set[str]
+
+    async def _do_receiving(self) -> None:
+        loop = asyncio.get_running_loop()
+        ask_at = loop.time() + ASK_EVERY
+        try:
+            while True:
+                if self._pubsub and self._pubsub.subscribed:
+                    self._receive_message(await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1))
+                else:
+                    await asyncio.sleep(0.1)
+                if loop.time() >= ask_at:
+                    await self._redis.ping()
+                    ask_at = loop.time() + ASK_EVERY
+        except (RedisError, OSError) as fault:
+            await self._begin_anew(fault)
+
+    async def _begin_anew(self, fault: Exception) -> None:
+        async with self._lock:  # nobody subscribes meanwhile
+            redis, pubsub = self._redis, self._pubsub
+            self._redis = self._pubsub = self._receive_task = None
+            self._subscribed_to = set()
+            waiting = list(self.channel_layer.channels.values())
+        logger.warning("The line to Redis is lost (%s): %s open sockets begin anew.", fault, len(waiting))
+        for queue in waiting:
+            queue.put_nowait(self.channel_layer.channel_layer.serialize(LINE_LOST))
+        for connection in (pubsub, redis):
+            try:
+                await connection.aclose()
+            except (RedisError, OSError):
+                logger.debug("It could not be closed either.")

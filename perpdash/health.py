@@ -3,23 +3,27 @@
 Open to anybody, so it names parts and what to do about them, and no version, host or number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache as once
+from typing import Any
 
+import psycopg
 import redis
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.cache import cache
-from django.db import Error, connection
+from django.db import Error, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 
+from volume import trouble
 from volume.tasks import BEAT_SEEN, WORKER_SEEN
 
 OK = "ok"
-PATIENCE = 2  # seconds for Redis to answer
+PATIENCE = 2  # seconds for each part to answer
 
 
 @login_not_required
@@ -49,7 +53,8 @@ def ready(request: HttpRequest) -> JsonResponse:
 
 def parts() -> Iterator[tuple[str, str]]:
     """Every part by name, with "ok" or what is wrong and what to do."""
-    yield "database", (database := _database())
+    database = _database()
+    yield "database", (trouble.of("database") or OK) if database == OK else database
     yield "migrations", _migrations() if database == OK else "Not known until the database answers."
     broker = OK
     if settings.REDIS_URL:
@@ -65,22 +70,43 @@ def parts() -> Iterator[tuple[str, str]]:
             yield name, f"No sign of life of the {name} for a minute, or just started: accounts are not read. {start}"
 
 
-def _answers(ask: Callable[[], object], *faults: type[Exception]) -> bool:
-    try:
-        ask()
-    except faults:
-        return False
-    return True
-
-
 def _database() -> str:
-    if _answers(MigrationRecorder(connection).has_table, Error):
-        return OK
-    return "The database does not answer. Start it, or set DATABASE_URL right; perpdash goes on by itself then."
+    try:
+        if connection.vendor == "postgresql":
+            # One that hangs leaves an open connection waiting; it greets nobody who comes anew, which can be timed.
+            psycopg.connect(**_address(), connect_timeout=PATIENCE).close()
+        with _briefly():
+            MigrationRecorder(connection).has_table()
+    except (Error, psycopg.Error):
+        return "The database does not answer. Start it, or set DATABASE_URL right; perpdash goes on by itself then."
+    return OK
+
+
+def _address() -> dict[str, Any]:
+    """Where the database is, without what is Django's own."""
+    known = connection.get_connection_params()
+    names = known.keys() - {"connect_timeout", "context", "cursor_factory", "prepare_threshold", "pool"}
+    return {name: known[name] for name in names}
+
+
+@contextmanager
+def _briefly() -> Iterator[None]:
+    """What is asked within waits for nobody's lock. In SQLite readers never do."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {PATIENCE * 1000}")
+        yield
 
 
 def _migrations() -> str:
-    if wanted_migrations() <= MigrationRecorder(connection).applied_migrations().keys():
+    try:
+        with _briefly():
+            applied = MigrationRecorder(connection).applied_migrations().keys()
+    except Error:
+        return "The database does not say which are applied. It may be busy with manage.py migrate: look again soon."
+    if wanted_migrations() <= applied:
         return OK
     return "The database is not made for this perpdash yet. Run manage.py migrate."
 
@@ -95,6 +121,12 @@ def _broker() -> str:
     with redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=None
     ) as client:
-        if _answers(client.ping, redis.RedisError):
+        try:
+            client.set("ready", 1, ex=PATIENCE)  # a full one still answers
+        except redis.exceptions.OutOfMemoryError:
+            return "Redis is full. Give it more memory; perpdash goes on by itself then."
+        except redis.RedisError:
+            pass
+        else:
             return OK
     return "Redis does not answer. Start it, or set REDIS_URL right; perpdash goes on by itself then."

@@ -1,5 +1,6 @@
 """What a report of a fault of ours shows: where it happened, and no value that was there."""
 
+import re
 from typing import Any
 
 from django.http import HttpRequest
@@ -11,6 +12,11 @@ class ReportFilter(SafeExceptionReporterFilter):
 
     Django hides what is called a secret, and in development nothing. A key may be in a variable or field of any name.
     """
+
+    # An address may hold a password.
+    hidden_settings = re.compile(
+        f"{SafeExceptionReporterFilter.hidden_settings.pattern}|URL|LOCATION|DSN", re.IGNORECASE
+    )
 
     def is_active(self, request: HttpRequest | None) -> bool:
         return True

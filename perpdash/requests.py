@@ -1,26 +1,33 @@
 """What every request carries: an id, and one shape for errors of the API."""
 
-import contextvars
 import logging
-import uuid
+import sys
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.views.defaults import page_not_found
-from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
+from django.template.loader import render_to_string
+from django.views.defaults import page_not_found, server_error
+from rest_framework.exceptions import APIException, ErrorDetail, Throttled, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+from accounts.current import current_request
+from perpdash.logs import new_request_id, request_id
+from volume import trouble
+
 logger = logging.getLogger("perpdash.requests")
 
 
 class RequestIdMiddleware:
-    """Gives a request an id, which the answer carries in X-Request-ID and an API error in its body."""
+    """Gives a request an id, which the answer carries in X-Request-ID and an API error in its body.
+
+    Whatever happens within it can tell who asked, and from where.
+    """
 
     sync_capable = async_capable = True
 
@@ -32,16 +39,39 @@ class RequestIdMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if iscoroutinefunction(self.get_response):
             return self._answer_async(request)
-        request_id.set(uuid.uuid4().hex)
-        response = self.get_response(request)
+        request_id.set(new_request_id(request))
+        before = current_request.set(request)
+        try:
+            response = self.get_response(request)
+        finally:
+            current_request.reset(before)
         response["X-Request-ID"] = request_id.get()  # type: ignore[index]
         return response
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponse:
-        request_id.set(uuid.uuid4().hex)
-        response: HttpResponse = await self.get_response(request)  # type: ignore[misc]
+        request_id.set(new_request_id(request))
+        before = current_request.set(request)
+        try:
+            response: HttpResponse = await self.get_response(request)  # type: ignore[misc]
+        finally:
+            current_request.reset(before)
         response["X-Request-ID"] = request_id.get()
         return response
+
+
+class SizeMiddleware:
+    """The API reads no body larger than the pages do; Django itself looks at forms only."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        most, size = settings.DATA_UPLOAD_MAX_MEMORY_SIZE, request.META.get("CONTENT_LENGTH") or "0"
+        if request.path.startswith("/api/") and int(size) > most:
+            message = f"The request is too large: at most {most:,} bytes are read."
+            error = {"code": "too_large", "message": message, "details": {}, "request_id": request_id.get()}
+            return JsonResponse({"error": error}, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return self.get_response(request)
 
 
 def api_error(exception: Exception, context: dict[str, Any]) -> Response | None:
@@ -55,6 +85,10 @@ def api_error(exception: Exception, context: dict[str, Any]) -> Response | None:
             message, details = " ".join(str(item) for item in details), {}
     else:
         code, message, details = _code(exception), _message(exception, response), {}
+    if isinstance(exception, Throttled):
+        seconds = max(1, getattr(exception, "wait", None) or 1)
+        message = f"Too many requests. Ask again in {seconds} second{'s' if seconds > 1 else ''}."
+        response["Retry-After"] = str(seconds)
     response.data = {
         "error": {"code": code, "message": message, "details": details, "request_id": request_id.get()},
     }
@@ -67,6 +101,31 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
         error = {"code": "not_found", "message": "There is nothing at this address.", "details": {}}
         return JsonResponse({"error": error | {"request_id": request_id.get()}}, status=404)
     return page_not_found(request, exception)
+
+
+RETRY_AFTER = 15  # seconds; the page that says so reloads itself
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """A fault nobody caught: 503 where our own database or Redis is the cause, else 500.
+
+    Asks neither of them.
+    """
+    words = trouble.words(sys.exception())
+    status, code = (503, "unavailable") if words else (500, "error")
+    if request.path.startswith("/api/"):
+        message = words or "perpdash itself failed. Nothing stored is lost; its log says what happened."
+        error = {"code": code, "message": message, "details": {}, "request_id": request_id.get()}
+        response: HttpResponse = JsonResponse({"error": error}, status=status)
+    elif words:
+        reloads = request.method in ("GET", "HEAD")  # what was sent is not sent again unasked
+        page = {"words": words, "reload_after": RETRY_AFTER if reloads else None}
+        response = HttpResponse(render_to_string("503.html", page), status=status)
+    else:
+        response = server_error(request)
+    if words:
+        response["Retry-After"] = str(RETRY_AFTER)
+    return response
 
 
 def _code(exception: Exception) -> str:

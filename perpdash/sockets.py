@@ -1,14 +1,25 @@
-"""Which pages may open our sockets."""
+"""Who may open our sockets, and for how long."""
 
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import ParseResult
 
+from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.middleware import BaseMiddleware
 from channels.security.websocket import OriginValidator
 from django.conf import settings
+from rest_framework.exceptions import Throttled
 
+from accounts.current import believed_address
+from accounts.models import ApiToken
 from accounts.tokens import SCHEME, working_token
+from volume import trouble
+from volume.consumers import TRY_AGAIN_LATER
+
+TOO_MANY = 4429  # as 429 in HTTP
+logger = logging.getLogger("perpdash.sockets")
 
 
 async def nowhere(scope: Any, receive: Any, send: Any) -> Any:
@@ -17,15 +28,69 @@ async def nowhere(scope: Any, receive: Any, send: Any) -> Any:
     await send({"type": "websocket.close", "code": 4404})
 
 
-class TokenMiddleware(BaseMiddleware):  # type: ignore[misc]
-    """Programs open sockets with `Authorization: Bearer <token>`, as they ask the API."""
+class WelcomeMiddleware(BaseMiddleware):  # type: ignore[misc]
+    """Lets sockets ask, as long as they are open, whether whoever opened them still may: scope["is_welcome"].
+
+    Programs open them with `Authorization: Bearer <token>`, as they ask the API; of any scope, as sockets only tell.
+    """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
-        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        scheme, _, text = header.partition(" ")
-        if scheme.lower() == SCHEME.lower() and (token := await database_sync_to_async(working_token)(text.strip())):
-            scope = {**scope, "user": token.owner}
+        headers = dict(scope["headers"])
+        scheme, _, text = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        scope = {**scope, "is_welcome": session_holds(scope)}
+        if scheme.lower() == SCHEME.lower():
+            peer, forwarded = (scope.get("client") or ("",))[0], headers.get(b"x-forwarded-for", b"").decode("latin-1")
+            try:
+                token = await in_thread(working_token)(text.strip(), believed_address(peer, forwarded))
+            except Throttled:
+                await receive()
+                await send({"type": "websocket.accept"})  # a browser is told the code of no other
+                return await send({"type": "websocket.close", "code": TOO_MANY})
+            if token:
+                scope |= {"user": token.owner, "is_welcome": token_holds(token)}
         return await super().__call__(scope, receive, send)
+
+
+def session_holds(scope: Any) -> Callable[[], Awaitable[bool]]:
+    """Whether the session is still one of this person's: not ended, nor they shut out, nor their password another."""
+    user, session = scope.get("user"), scope.get("session")
+
+    async def holds() -> bool:
+        if session is None or user is None or not user.is_authenticated:
+            return False
+        found = await get_user({"session": session.__class__(session.session_key)})
+        return bool(found.pk == user.pk)
+
+    return holds
+
+
+def token_holds(token: ApiToken) -> Callable[[], Awaitable[bool]]:
+    return in_thread(ApiToken.objects.filter(pk=token.pk, owner__is_active=True).exists)  # type: ignore[no-any-return]
+
+
+in_thread = database_sync_to_async
+
+
+class SteadyMiddleware(BaseMiddleware):  # type: ignore[misc]
+    """A socket that perpdash's own database or Redis lets down is closed with a word: whoever it was comes back."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        is_open = False
+
+        async def watched(message: Any) -> None:
+            nonlocal is_open
+            is_open = is_open or message["type"] == "websocket.accept"
+            await send(message)
+
+        try:
+            return await super().__call__(scope, receive, watched)
+        except trouble.FAULTS as fault:
+            if not trouble.words(fault):
+                raise
+            logger.warning("A socket was closed: %s", trouble.words(fault))
+            if not is_open:  # a browser is told the code of no other
+                await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
 
 
 class OwnOriginValidator(OriginValidator):  # type: ignore[misc]

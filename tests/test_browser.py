@@ -467,6 +467,15 @@ PAGES = {
     "data": "/data/",
     "not-found": "/nothing/",
     "sign-in": "/sign-in/",
+    "you": "/you/",
+    "sessions": "/you/sessions/",
+    "people": "/people/",
+    "set-a-password": "/you/password/set/",
+    "e-mail": "/you/email/",
+    "authenticator-app": "/you/app/",
+    "add-a-passkey": "/you/passkeys/add/",
+    "tokens": "/you/tokens/",
+    "what-was-done": "/you/log/",
 }
 WIDTHS = (360, 768, 1440)
 

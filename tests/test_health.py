@@ -1,5 +1,6 @@
 """What watches over the processes is told: which part is there, which is not, and what to do."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -119,6 +120,48 @@ def test_a_broker_that_is_down_is_told_within_seconds_and_nothing_is_guessed_of_
     assert said["broker"].startswith("Redis does not answer.")
     assert said["beat"] == said["worker"] == "Not known until Redis answers."
     assert said["database"] == "ok"
+
+
+def silent(port_of: socket.socket) -> int:
+    """Of something that takes calls and never says a word, as a stopped process does."""
+    return int(port_of.getsockname()[1])
+
+
+def test_a_broker_that_hangs_is_told_within_seconds(probe, settings):
+    checks(probe, 503)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        settings.REDIS_URL = f"redis://127.0.0.1:{silent(hanging)}/0"
+        assert checks(probe, 503)["broker"].startswith("Redis does not answer.")
+
+
+def test_a_database_that_hangs_is_told_within_seconds(probe):
+    working = connections["default"]
+    if working.vendor != "postgresql":
+        pytest.skip("a file does not hang")
+    checks(probe, 503)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        nowhere = {"HOST": "127.0.0.1", "PORT": str(silent(hanging))}
+        connections["default"] = type(working)(working.settings_dict | nowhere, "default")
+        try:
+            assert checks(probe, 503)["database"].startswith("The database does not answer.")
+        finally:
+            connections["default"] = working
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lock_on_the_list_of_migrations_is_told_and_not_waited_for(probe):
+    if connections["default"].vendor != "postgresql":
+        pytest.skip("readers of a file wait for nobody")
+    other = connections["default"].copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("LOCK TABLE django_migrations IN ACCESS EXCLUSIVE MODE")
+            said = checks(probe, 503)
+            assert said["migrations"].startswith("The database does not say which are applied.")
+            cursor.execute("ROLLBACK")
+    finally:
+        other.close()
 
 
 def test_nothing_it_says_names_a_host_a_version_or_a_number(probe, settings):

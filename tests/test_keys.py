@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
+from exchanges.checks import can_be_guessed
 from perpdash.keys import kept_keys
 
 MAKE = "import json, sys; from pathlib import Path; from perpdash.keys import kept_keys; input(); "
@@ -98,6 +100,52 @@ def test_a_salt_that_is_none_is_an_error(salts):
 def test_a_secret_key_that_is_none_is_an_error(key):
     with override_settings(SECRET_KEY=key):
         assert faults() == ["exchanges.E002"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "django-insecure-k2l3h5k2j3h5kj2h35kjh23k5jh2k3",
+        "changeme-changeme-changeme-changeme",
+        "please-CHANGE-ME-before-you-go-live-with-this",
+        "x" * 40,
+        "ab" * 30,
+        "passw0rd" * 5,
+        "0123456789" * 5,
+        "qwertyuiop" * 4,
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+    ],
+)
+def test_a_key_that_can_be_guessed_is_an_error_and_is_not_shown(key):
+    with override_settings(SECRET_KEY=key):
+        (fault,) = [fault for fault in run_checks() if fault.id.startswith("exchanges.")]
+    assert fault.id == "exchanges.E004"
+    assert key not in f"{fault.msg} {fault.hint}"
+    with override_settings(SALT_KEY=[key]):
+        assert faults() == ["exchanges.E003"]
+
+
+def test_keys_made_at_random_are_never_taken_for_guessable():
+    for _ in range(2000):
+        assert not can_be_guessed(secrets.token_urlsafe(50))
+        assert not can_be_guessed(secrets.token_hex(16))
+        assert not can_be_guessed(secrets.token_urlsafe(12))
+
+
+def test_an_older_key_may_be_weak_or_nobody_could_get_away_from_it():
+    newest = settings.SALT_KEY[0]
+    with override_settings(SALT_KEY=[newest, "x" * 40], SECRET_KEY_FALLBACKS=["x" * 40]):
+        assert faults() == []
+
+
+def test_one_key_for_both_is_an_error():
+    with override_settings(SALT_KEY=[settings.SECRET_KEY]):
+        assert faults() == ["exchanges.E005"]
+
+
+def test_weak_keys_are_no_matter_where_somebody_develops():
+    with override_settings(SECRET_KEY="x" * 40, SALT_KEY=["x" * 40], DEBUG=True):
+        assert faults() == []
 
 
 def test_commands_refuse_to_run_without_keys():

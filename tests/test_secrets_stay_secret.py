@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import sentry_sdk
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.core import mail
@@ -26,11 +27,15 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.test import Client, override_settings
 from django.urls import reverse
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.transport import Transport
 
 from exchanges.models import ExchangeCredential, HeldRow, SyncRun
 from exchanges.sandbox import Sandbox, bybit, hyperliquid, paradex, woox
 from exchanges.sandbox.server import serve
+from perpdash import sentry
 from perpdash.celery import app as celery_app
+from perpdash.logs import JsonFormatter, TextFormatter
 from tests import factories
 from tests.conftest import NOW
 from volume.api_urls import router
@@ -72,7 +77,7 @@ class Watch:
     def __init__(self, path: Path | None) -> None:
         self.path = path  # of the database, where that is a file
         self.secrets: set[str] = set()
-        self.seen: dict[str, list[bytes]] = {"answers": [], "output": [], "logs": [], "tasks": []}
+        self.seen: dict[str, list[bytes]] = {"answers": [], "output": [], "logs": [], "tasks": [], "sentry": []}
 
     def add(self, secrets: dict[str, str]) -> dict[str, str]:
         """These are to be searched for from now on, except what is public of them."""
@@ -145,6 +150,30 @@ class Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.watch.note("logs", f"{record.name} {self.format(record)} {record.msg!r} {record.args!r}")
+        for formatter in (JsonFormatter(), TextFormatter()):
+            self.watch.note("logs", formatter.format(record))
+
+
+class Wire(Transport):
+    """What would be sent to Sentry."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def capture_envelope(self, envelope: Envelope) -> None:
+        self.watch.note("sentry", envelope.serialize())
+
+
+@contextmanager
+def reporting(watch: Watch) -> Iterator[None]:
+    """Every fault to Sentry."""
+    sentry.start("http://key@127.0.0.1:1/1", environment="test", release="perpdash@0", transport=Wire(watch))
+    try:
+        yield
+    finally:
+        sentry_sdk.get_client().close(timeout=0)
+        sentry_sdk.get_global_scope().set_client(None)
 
 
 @contextmanager
@@ -228,7 +257,7 @@ def watch(database: Path | None, settings: Any) -> Iterator[Watch]:
     list(messages())  # what others left waiting is no business of this one
     settings.ADMINS = [("Ops", "ops@example.org")]  # so that faults are reported by mail too
     made = Watch(database)
-    with listening(made):
+    with listening(made), reporting(made):
         yield made
     cache.clear()
 
@@ -440,7 +469,8 @@ def use_everything(watch: Watch, client: WatchedClient, tmp_path: Path) -> None:
     chosen = [str(pk) for pk in ExchangeCredential.objects.values_list("pk", flat=True)]
     for action in ("verify_now", "sync_now", "backfill_now", "delete_selected"):
         client.post(listed, {"action": action, "_selected_action": chosen}, follow=True)
-    for path in ("/data/export/", "/api/v1/export/", "/api/v1/schema/", "/api/v1/docs/", "/admin/", "/no-such-page/"):
+    for path in ("/data/export/", "/api/v1/export/", "/api/v1/schema/", "/api/v1/docs/", "/admin/", "/no-such-page/",
+                 "/metrics"):  # fmt: skip
         client.get(path)
         client.get(path, headers={"accept-encoding": "gzip"})
     client.options("/api/v1/credentials/")
@@ -476,7 +506,9 @@ def test_after_everything_was_done_in_any_weather_no_secret_is_found_anywhere(
     watch.secrets |= set(venues.paradex.tokens) - {paradex.DEMO_TOKEN}  # also what the venue gave out when signed in
     assert watch.leaks() == {}
     seen = watch.everything()
-    assert all(seen[where] for where in ("answers", "output", "logs", "tasks", "cache", "admin history", "tables"))
+    assert all(
+        seen[where] for where in ("answers", "output", "logs", "tasks", "sentry", "cache", "admin history", "tables")
+    )
     for name in (b"django.db.backends", b"celery.app.trace", b"httpx", b"django.request", b"perpdash"):
         assert name in seen["logs"], name
     account = ExchangeCredential.objects.get(venue="bybit")
@@ -513,6 +545,7 @@ def test_a_fault_of_ours_is_reported_without_the_secrets_it_happened_with(watch,
     seen = watch.everything()
     assert b"ZeroDivisionError" in seen["logs"]
     assert b"ZeroDivisionError" in seen["answers" if debug else "error mails"]
+    assert b"ZeroDivisionError" in seen["sentry"]
     assert watch.leaks() == {}
 
 
@@ -548,6 +581,10 @@ LEAK = "MARKleak00001abcdefghijklmnop"
 
 def leak_into_log(client: WatchedClient, account: ExchangeCredential, text: str) -> None:
     logging.getLogger("httpcore.http11").debug("sent with %s", text)
+
+
+def leak_into_sentry(client: WatchedClient, account: ExchangeCredential, text: str) -> None:
+    logging.getLogger("perpdash").error(f"with {text}")
 
 
 def leak_into_traceback(client: WatchedClient, account: ExchangeCredential, text: str) -> None:
@@ -602,6 +639,7 @@ def leak_into_output(client: WatchedClient, account: ExchangeCredential, text: s
     ("leak", "where"),
     [
         (leak_into_log, "logs"),
+        (leak_into_sentry, "sentry"),
         (leak_into_traceback, "logs"),
         (leak_into_answer, "answers"),
         (leak_into_export, "answers"),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 Start = Callable[[], "subprocess.Popen[str]"]
@@ -83,3 +85,30 @@ def test_a_port_that_is_taken_is_told_and_is_no_success(start: Start, tmp_path: 
     )  # fmt: skip
     assert process.returncode == 1
     assert f"Port {taken} on 127.0.0.1 can't be had" in process.stderr
+
+
+def test_a_socket_of_a_signed_in_program_ends_when_it_sends_too_much(start: Start, tmp_path: Path) -> None:
+    process = start()
+    origin = address(process)
+    environment = os.environ | {"DATABASE_URL": "", "REDIS_URL": "", "VAR_DIR": str(tmp_path)}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    run("shell", "-v0", "-c", "from accounts.models import User; User.objects.create(username='ada')")
+    token = run("create_token", "--owner", "ada")
+    with connect(
+        f"{origin.replace('http', 'ws')}ws/volume/", additional_headers={"Authorization": f"Bearer {token}"}
+    ) as program:
+        assert program.recv(timeout=10)
+        program.send("x" * 2**21)
+        with pytest.raises(ConnectionClosed):
+            program.recv(timeout=10)

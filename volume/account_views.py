@@ -273,8 +273,7 @@ def _rename(credential: ExchangeCredential, request: HttpRequest) -> str:
     label = request.POST.get("label", "").strip()[:80]
     if not label:
         return "The name stays: an empty one would not be found again."
-    credential.label = label
-    credential.save(update_fields=["label"])
+    holding.rename(credential, label)
     return f"It is called {credential} now."
 
 

@@ -81,6 +81,7 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
 
     serializer_class = CredentialSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+    costly = frozenset({"create", "partial_update", "verify"})  # asks the venue
 
     def get_queryset(self) -> Any:
         return ExchangeCredential.objects.filter(owner_id=self.request.user.pk)
@@ -101,8 +102,7 @@ class CredentialViewSet(viewsets.ModelViewSet[ExchangeCredential]):
                     credential, credentials, now=now, allow_trading_key=values.get("allow_trading_key", False)
                 )
         if "label" in values:
-            credential.label = values["label"]
-            credential.save(update_fields=["label"])
+            holding.rename(credential, values["label"])
         if (wanted := values.get("is_enabled", credential.is_enabled)) != credential.is_enabled:
             with _refusals():
                 holding.resume(credential, now=now) if wanted else holding.pause(credential)
@@ -316,6 +316,8 @@ class FillViewSet(_OfMyAccounts):
     model, serializer_class = Fill, FillSerializer
 
     def get_queryset(self) -> Any:
+        if self.action != "list":
+            return super().get_queryset()
         query = VolumeQuerySerializer(data=self.request.query_params)
         query.is_valid(raise_exception=True)
         return queries.fills(query.as_filter(_owner(self.request)))
@@ -372,6 +374,7 @@ class ExportViewSet(viewsets.ViewSet):
     """Everything that is yours, as one ZIP of CSV files; README.txt in it says what each holds. No secrets."""
 
     renderer_classes = [JSONRenderer, ZipRenderer]
+    costly = frozenset({"list"})
 
     @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
     def list(self, request: Request) -> HttpResponseBase:

@@ -10,6 +10,7 @@ from volume.glance import summary
 from volume.live import group_of
 
 NOT_SIGNED_IN = 4401
+TRY_AGAIN_LATER = 4503  # as 503 in HTTP; daphne sends no 1013
 
 
 class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
@@ -32,11 +33,24 @@ class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
             await super().receive(text_data=text_data)
 
     async def receive_json(self, content: Any, **_: Any) -> None:
-        if isinstance(content, dict) and content.get("type") == "ping":
+        if isinstance(content, dict) and content.get("type") == "ping" and await self.is_welcome():
             await self.send_json({"type": "pong"})
 
+    async def is_welcome(self) -> bool:
+        """Whether who opened the socket still may: a session or token may have ended since. Closes it if not."""
+        welcome: bool = await self.scope["is_welcome"]()
+        if not welcome:
+            await self.close(NOT_SIGNED_IN)
+        return welcome
+
     async def summary_changed(self, event: dict[str, Any] | None = None) -> None:
+        if not await self.is_welcome():
+            return
         await self.send_json(await database_sync_to_async(summary)(self.owner_id, now=timezone.now()))
+
+    async def line_lost(self, event: dict[str, Any]) -> None:
+        """What was said meanwhile was not heard. Whoever comes back gets the newest summary."""
+        await self.close(TRY_AGAIN_LATER)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:

@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
+from exchanges.events import act
 from exchanges.models import ExchangeCredential, Fill, HeldRow, SyncRun
 from volume import holding
 from volume.export import pieces
@@ -37,6 +38,7 @@ def stored_of(owner_id: int) -> dict[str, Any]:
 
 def zipped(owner: Any, now: datetime) -> StreamingHttpResponse:
     """The export of a person, sent as it is made."""
+    act(owner.pk, "exported")
     name = f"perpdash-{now:%Y-%m-%d}.zip"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',

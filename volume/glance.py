@@ -12,6 +12,7 @@ from exchanges.doctor import in_words
 from exchanges.fields import UsdSum, plain, to_usd_places
 from exchanges.models import ExchangeCredential, Fill, SyncRun
 from exchanges.venues.base import EXACT, FORCED, Window
+from volume import trouble
 from volume.completeness import Completeness, as_json, shortened
 from volume.models import DailyVolume, Preferences
 from volume.queries import Filter, without_price
@@ -55,6 +56,7 @@ def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
             "counts_forced": chosen.counts_forced,
             "stablecoins_at_market": chosen.stablecoins_at_market,
         },
+        "trouble": trouble.now(),
         "last_changed_day": changed["day"].isoformat() if changed["day"] else None,
     }
 

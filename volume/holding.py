@@ -9,12 +9,13 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from exchanges import doctor, sync
+from exchanges.events import act
 from exchanges.fields import Secret
 from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun, history_start
 from exchanges.venues.base import Credentials, CredentialsRejected, Reason, Venue, Window
 from volume import live
 from volume.models import Preferences
-from volume.tasks import bring_up_to_date, refresh_credential
+from volume.tasks import bring_up_to_date, hand_out, refresh_credential
 
 FIRST_MOMENT = datetime(2015, 1, 1, tzinfo=UTC)
 AT_THE_PAGE = 3.0  # seconds somebody in front of a page is made to wait at once
@@ -65,6 +66,7 @@ def add(
     if retired := _twins(credential).exclude(retired_at=None).first():
         return _revive(retired, credential, credentials, now=now)
     _save_once(credential)
+    _tell(credential, "account_added")
     ask_for_reading(credential, now=now)
     live.push(credential.owner_id)
     return credential
@@ -110,8 +112,15 @@ def store_key(credential: ExchangeCredential, *, now: datetime) -> None:
         credential.retired_at, credential.is_enabled = None, True
         columns += ["retired_at", "is_enabled"]
     _save_once(credential, update_fields=columns)
+    _tell(credential, "key_replaced")
     ask_for_reading(credential, now=now)
     live.push(credential.owner_id)
+
+
+def _tell(credential: ExchangeCredential, what: str) -> None:
+    act(credential.owner_id, what, credential)
+    if credential.allows_trading_key:
+        act(credential.owner_id, "trading_key_allowed", credential)
 
 
 def _save_once(credential: ExchangeCredential, **options: Any) -> None:
@@ -152,8 +161,8 @@ def ask_for_reading(credential: ExchangeCredential, *, now: datetime, backfill: 
         credential.is_backfilling = True
     credential.save(update_fields=["due_at", "is_backfilling"] if backfill else ["due_at"])
     transaction.on_commit(
-        lambda: refresh_credential.apply_async(
-            (credential.pk,), {"trigger": SyncRun.Trigger.USER, "gaps_too": backfill}, expires=60
+        lambda: hand_out(
+            refresh_credential, (credential.pk,), {"trigger": SyncRun.Trigger.USER, "gaps_too": backfill}, expires=60
         )
     )
 
@@ -175,8 +184,15 @@ def prefer(owner: Any, **chosen: bool) -> Preferences:
     """Stores how the owner wants to count; every open page follows."""
     before = Preferences.of(owner)
     preferences, _ = Preferences.objects.update_or_create(owner_id=owner.pk, defaults=chosen)
+    changed = [
+        f"{Preferences._meta.get_field(name).verbose_name} {'on' if value else 'off'}"  # type: ignore[union-attr]
+        for name, value in chosen.items()
+        if value != getattr(before, name)
+    ]
+    if changed:
+        act(owner.pk, "settings_changed", ", ".join(changed))
     if preferences.stablecoins_at_market != before.stablecoins_at_market:
-        transaction.on_commit(lambda: bring_up_to_date.apply_async(expires=300))
+        transaction.on_commit(lambda: hand_out(bring_up_to_date, expires=300))
     transaction.on_commit(lambda: live.push(owner.pk))
     return preferences
 
@@ -196,10 +212,19 @@ def stop_backfill(credential: ExchangeCredential) -> None:
     live.push(credential.owner_id)
 
 
+def rename(credential: ExchangeCredential, label: str) -> None:
+    before = str(credential)
+    credential.label = label
+    credential.save(update_fields=["label"])
+    if str(credential) != before:
+        act(credential.owner_id, "account_renamed", f"{before} to {label}")
+
+
 def pause(credential: ExchangeCredential) -> None:
     """Nothing is read any more. What is stored stays."""
     credential.is_enabled = False
     credential.save(update_fields=["is_enabled"])
+    act(credential.owner_id, "account_paused", credential)
     live.push(credential.owner_id)
 
 
@@ -208,6 +233,7 @@ def resume(credential: ExchangeCredential, *, now: datetime) -> None:
     _refuse_retired(credential)
     credential.is_enabled = True
     credential.save(update_fields=["is_enabled"])
+    act(credential.owner_id, "account_resumed", credential)
     ask_for_reading(credential, now=now)
 
 
@@ -249,6 +275,7 @@ def retire(credential: ExchangeCredential, *, now: datetime) -> None:
                 "health_reason", "health_text", "health_at",
             ]
         )  # fmt: skip
+        act(credential.owner_id, "account_retired", credential)
     live.push(credential.owner_id)
 
 
@@ -270,6 +297,7 @@ def remove(credential: ExchangeCredential) -> None:
     with transaction.atomic():
         credential.lock()  # a page that is being stored ends first; its worker then finds the account gone
         credential.delete()
+        act(owner_id, "account_removed", credential)
     live.push(owner_id)
 
 
@@ -280,5 +308,6 @@ def remove_all(owner_id: int) -> int:
         for credential in accounts:
             credential.delete()
         Preferences.objects.filter(owner_id=owner_id).delete()
+        act(owner_id, "data_deleted", ", ".join(str(credential) for credential in accounts) or "nothing was stored")
     live.push(owner_id)
     return len(accounts)

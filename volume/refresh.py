@@ -3,14 +3,14 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from threading import get_ident
 from time import monotonic
 
-from django.db import transaction
+from django.db import Error, connection, transaction
 from django.db.models import Q
 
 from exchanges import doctor, sync
@@ -32,12 +32,13 @@ from exchanges.venues.base import (
     Window,
     subtract,
 )
-from volume import amendments, live
+from volume import amendments, live, runlog, trouble
 from volume.rollup import rebuild_days
 
 logger = logging.getLogger("perpdash.refresh")
 VERIFY_EVERY = timedelta(days=1)
 LOOK_BACK = timedelta(days=3)
+OURS_RETRY = timedelta(seconds=10)  # after trouble with our own database or Redis
 NEW, OLDER, AGAIN = "what is new", "what was missing", "what was wanted once more"
 PUSH_EVERY = 1.0  # seconds; a page of fills is stored far more often during a backfill
 COUNTS = [
@@ -45,7 +46,10 @@ COUNTS = [
     "asked", "settled_seconds", "reached_at",
 ]  # fmt: skip
 Outcome = SyncRun.Outcome
-BROKEN_OFF = "The worker was ended in the middle. What was read is kept; the rest is read by the runs after it."
+BROKEN_OFF = (
+    "Cut off in the middle: its worker was ended, or the database was away. What was read is kept; the rest is read "
+    "by the runs after it."
+)
 STOPPED = "Stopped. What was read is kept; the rest can be read later."
 OUTCOME_FIELDS = ["due_at", "failures", "fresh_at", "health_state", "health_reason", "health_text", "health_at"]
 
@@ -94,6 +98,7 @@ def refresh(
         credential=credential, trigger=wanted.trigger, started_at=now,
         since=wanted.since or credential.history_from, until=wanted.until or now,
     )  # fmt: skip
+    runlog.begin(run)
     # Whoever else is said to be reading was ended in the middle: the lease is ours.
     lost = SyncRun.objects.filter(credential=credential, outcome=Outcome.RUNNING).exclude(pk=run.pk)
     lost.update(outcome=Outcome.STOPPED, ended_at=now, message=BROKEN_OFF)
@@ -105,6 +110,9 @@ def refresh(
     except _Stopped:
         _finish(credential, run, Outcome.STOPPED, STOPPED, clock())
     except Exception as fault:
+        if words := trouble.words(fault):
+            _note_our_trouble(credential, run, fault, words, clock())
+            return run
         credential.due_at = clock() + doctor.LONGEST_RETRY
         doctor.note_bug(credential, fault, now=clock())
         _save(credential)
@@ -114,9 +122,26 @@ def refresh(
         _finish(credential, run, Outcome.STOPPED, STOPPED, clock())
         raise
     finally:
-        credential.release()
+        runlog.end(run, now=clock())
+        with suppress(Error):  # then it is free when its time is up
+            credential.release()
         live.push(credential.owner_id)
     return run
+
+
+def _note_our_trouble(
+    credential: ExchangeCredential, run: SyncRun, fault: Exception, words: str, now: datetime
+) -> None:
+    """Not the venue's doing, and soon tried again. What of this can't be stored now, the next run sets right."""
+    logger.warning("%s could not be read: %s", credential, words)
+    trouble.note(fault)
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()  # one that was cut stays so
+    credential.due_at = now + OURS_RETRY
+    doctor.note_our_trouble(credential, words, now=now)
+    with suppress(Error):
+        _save(credential)
+        _finish(credential, run, Outcome.STOPPED, words, now)
 
 
 def _read(

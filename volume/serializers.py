@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from exchanges.fields import plain
@@ -303,6 +304,7 @@ class AccountSerializer(serializers.Serializer[Any]):
     related = serializers.JSONField()
 
 
+@extend_schema_serializer(many=False)
 class SummarySerializer(serializers.Serializer[Any]):
     type = serializers.CharField(help_text='Always "summary".')
     as_of = serializers.DateTimeField()
@@ -312,6 +314,9 @@ class SummarySerializer(serializers.Serializer[Any]):
     venues = VenueTotalsSerializer(many=True)
     accounts = AccountSerializer(many=True)
     preferences = PreferencesSerializer()
+    trouble = serializers.CharField(
+        help_text="What is wrong with perpdash's own database or Redis, and whose turn it is. Else empty."
+    )
     last_changed_day = serializers.DateField(allow_null=True)
 
 

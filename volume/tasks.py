@@ -2,20 +2,25 @@
 
 import logging
 from contextlib import suppress
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
+from time import time
+from typing import Any
 from uuid import uuid4
 
-from celery import shared_task
-from celery.signals import after_task_publish, task_prerun
+from celery import Task, shared_task
+from celery.signals import after_task_publish, task_failure, task_postrun, task_prerun
 from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
+from exchanges.connect import PATIENT
 from exchanges.fields import SecretError
 from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
+from exchanges.tally import tally
 from exchanges.venues import VENUES
-from volume import live, prices, reconcile
+from volume import live, prices, reconcile, runlog, trouble
 from volume.models import VolumeCheck
 from volume.proof import prove
 from volume.refresh import BROKEN_OFF, NotOurs, Wanted, refresh
@@ -26,28 +31,50 @@ logger = logging.getLogger("perpdash.tasks")
 # No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
 WORKERS_PER_VENUE = 2
 SLICE_SECONDS = 30.0  # then others get their turn
-QUIET_RUNS_KEPT = timedelta(days=2)
-RUNS_KEPT = timedelta(days=180)
 FETCHING, LONGEST_FETCH = "prices/fetching", 300  # seconds
 FIGURES_TRIED = 3600  # seconds; then beat has come to it
+CLOCK_SLACK = timedelta(minutes=2)  # by which the clocks of several machines may differ
 BEAT_SEEN, WORKER_SEEN, SEEN_FOR = "beat/seen", "worker/seen", 60  # cache keys, and how long a sign of life holds
 
 
 # Told by the processes themselves rather than by a task: one that waits in a long queue would look like a dead worker.
 @after_task_publish.connect(sender="volume.tasks.refresh_due")
 def _beat_lives(**_: object) -> None:
-    cache.set(BEAT_SEEN, True, SEEN_FOR)
+    cache.set(BEAT_SEEN, time(), SEEN_FOR)
 
 
 @task_prerun.connect
 def _worker_lives(**_: object) -> None:
-    cache.set(WORKER_SEEN, True, SEEN_FOR)
+    cache.set(WORKER_SEEN, time(), SEEN_FOR)
+
+
+@task_postrun.connect
+def _close_books(**_: object) -> None:
+    runlog.about.set({})  # what this thread does next is another matter
+    tally.hand_over()
+
+
+@task_failure.connect
+def _tell_of_trouble(exception: BaseException | None = None, **_: object) -> None:
+    trouble.note(exception)
+
+
+def hand_out(task: Task[Any, None], *args: Any, **options: Any) -> None:
+    """Queues a task for a page, which does not fail with the broker: beat comes to all that is due."""
+    if words := trouble.of("redis"):  # nobody waits for it once more
+        logger.warning("%s is not handed out: %s", task.name, words)
+        return
+    try:
+        task.apply_async(*args, **options)
+    except trouble.FAULTS as fault:
+        logger.warning("%s could not be handed out: %s", task.name, trouble.words(fault))
 
 
 @shared_task
 def refresh_due() -> None:
     """Hands out the accounts that are due, as many per venue as it has workers to spare. Beat calls it."""
     now = timezone.now()
+    _set_clocks_back(now)
     _wake_readable(now)
     ready = ExchangeCredential.objects.filter(is_enabled=True).exclude(health_state__in=STOPPED)
     busy = dict(
@@ -61,6 +88,15 @@ def refresh_due() -> None:
         for pk in due.values_list("pk", flat=True):
             # What waits longer than this was overtaken by the next round.
             refresh_credential.apply_async((pk,), expires=settings.DISPATCH_SECONDS)
+
+
+def _set_clocks_back(now: datetime) -> None:
+    """After a clock that went ahead was set right, nobody waits for what it said to come true."""
+    ahead = ExchangeCredential.objects.filter(health_at__gt=now + CLOCK_SLACK)
+    if ahead.update(health_at=now, due_at=now):
+        logger.warning("This machine's clock was set back: accounts noted in the time to come are read now.")
+    longest = now + timedelta(seconds=settings.LEASE_SECONDS + PATIENT) + CLOCK_SLACK
+    ExchangeCredential.objects.filter(leased_until__gt=longest).update(leased_until=now)
 
 
 def _wake_readable(now: datetime) -> None:
@@ -134,11 +170,15 @@ def bring_up_to_date() -> None:
 
 @shared_task
 def forget_old_runs() -> None:
-    """Keeps the run log readable: polls that brought nothing go after two days, the rest after half a year."""
+    """Keeps the run log readable: polls that brought nothing go first, the rest, and proofs, much later."""
     now = timezone.now()
+    quiet_until, until, proved_until = (
+        now - timedelta(days=days) for days in (settings.QUIET_RUNS_DAYS, settings.RUNS_DAYS, settings.CHECKS_DAYS)
+    )
     nothing_said = (SyncRun.Outcome.COMPLETE, SyncRun.Outcome.WAITING)
-    quiet = Q(new=0, held=0, retracted=0, amended=0, outcome__in=nothing_said, started_at__lt=now - QUIET_RUNS_KEPT)
-    SyncRun.objects.filter(quiet | Q(started_at__lt=now - RUNS_KEPT)).delete()
+    quiet = Q(new=0, held=0, retracted=0, amended=0, outcome__in=nothing_said, started_at__lt=quiet_until)
+    SyncRun.objects.filter(quiet | Q(started_at__lt=until)).delete()
+    VolumeCheck.objects.filter(checked_at__lt=proved_until).delete()
     # A run whose worker was killed never said how it ended.
     lost = Q(credential__leased_until=None) | Q(credential__leased_until__lt=now)
     SyncRun.objects.filter(lost, outcome=SyncRun.Outcome.RUNNING, started_at__lt=now - timedelta(hours=1)).update(
@@ -163,7 +203,7 @@ def fetch_figures_of(credential_id: int) -> None:
         reconcile.fetch(credential, now=timezone.now())
 
 
-NIGHTLY = time(3, 10)  # UTC
+NIGHTLY = time_of_day(3, 10)  # UTC
 LOOK_AGAIN = 400  # seconds; longer than it takes to bring days up to date, and less than the broker waits for a word
 
 

@@ -18,7 +18,15 @@ from limits.storage import MemoryStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from exchanges.venues.base import BudgetSpent, PayloadError, Reason, Traffic, Venue, VenueUnavailable
+from exchanges.venues.base import (
+    BudgetSpent,
+    CredentialsRejected,
+    PayloadError,
+    Reason,
+    Traffic,
+    Venue,
+    VenueUnavailable,
+)
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 ATTEMPTS = 5
@@ -36,14 +44,22 @@ TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 class Budget:
     """What venues let all of us ask, shared by every worker that shares the storage.
 
-    A scope is whatever the venue meters: an IP address, an account, an endpoint.
+    A scope is whatever the venue meters: an IP address, an account, an endpoint. `on_use` is told, of each request that
+    may go, the namespace of a limit and which share of what is documented is used then.
     """
 
-    def __init__(self, storage: Storage | None = None, *, share: float = 1.0) -> None:
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        *,
+        share: float = 1.0,
+        on_use: Callable[[str, float], None] = lambda namespace, share: None,
+    ) -> None:
         self._storage = storage or MemoryStorage()
         self._limiter = MovingWindowRateLimiter(self._storage)
         self._pausing = Lock()
         self._share = share
+        self._on_use = on_use
 
     def allowed(self, documented: RateLimitItem) -> int:
         """How much of what a venue allows we take."""
@@ -57,10 +73,13 @@ class Budget:
         if pause := self.pause_left(scope):
             return pause
         limit = self._limit(documented)
-        if self._limiter.test(limit, scope, cost=min(cost, limit.amount)):
+        window = self._limiter.get_window_stats(limit, scope)
+        cost = min(cost, limit.amount)
+        if window.remaining >= cost:
+            self._on_use(documented.namespace, (limit.amount - window.remaining + cost) / documented.amount)
             return 0.0
         # A request may have been on its way longer than the next one will be: the venue counts arrivals.
-        return max(0.0, self._limiter.get_window_stats(limit, scope).reset_time - time.time()) + SLACK
+        return max(0.0, window.reset_time - time.time()) + SLACK
 
     def spend(self, documented: RateLimitItem, scope: str, cost: int) -> bool:
         """Take `cost`, or answer False and take nothing."""
@@ -95,20 +114,21 @@ class TryAgain(Exception):
     """Worth another attempt; the text goes on after the venue's name.
 
     `pause` is the venue's own word on when, in seconds: until then nobody of us asks within `scope` (if not said, that
-    of the request's first toll).
+    of the request's first toll). `kind` is a word for whoever counts.
     """
 
-    def __init__(self, what: str, *, pause: float | None = None, scope: str = "") -> None:
+    def __init__(self, what: str, *, pause: float | None = None, scope: str = "", kind: str = "trouble") -> None:
         super().__init__(what)
         self.pause = pause
         self.scope = scope
+        self.kind = kind
 
 
 class SlowDown(TryAgain):
     """We ask too much. Where the venue does not say until when, longer with each attempt."""
 
     def __init__(self, what: str = "asks us to slow down", *, pause: float | None = None, scope: str = "") -> None:
-        super().__init__(what, pause=pause, scope=scope)
+        super().__init__(what, pause=pause, scope=scope, kind="rate_limit")
 
 
 class Refused(PayloadError):
@@ -124,7 +144,8 @@ class Door:
 
     `patience` is the longest single wait, in seconds, that is slept through here; what needs longer is raised with
     `retry_in`, so that a worker can do something else meanwhile. `opener` takes an answer out of the venue's envelope,
-    or raises what the answer says went wrong.
+    or raises what the answer says went wrong. `on_answer` is told how many seconds each request took, and the kind of
+    what went wrong, if anything did.
     """
 
     def __init__(
@@ -137,6 +158,7 @@ class Door:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         opener: Callable[[httpx.Response, bytes], bytes] | None = None,
+        on_answer: Callable[[float, str], None] = lambda seconds, trouble: None,
     ) -> None:
         self.name = name
         self.traffic = Traffic()
@@ -144,6 +166,7 @@ class Door:
         self._budget = budget
         self._sleep = sleep
         self._opener = opener or self.plain
+        self._on_answer = on_answer
         self._counting = Lock()
         self._turns: dict[str, float] = {}  # by scope: when the next request may be sent
         self._client = httpx.Client(
@@ -251,6 +274,18 @@ class Door:
         self._pay(tolls)
         with self._counting:
             self.traffic.requests += 1
+        trouble, started = "", time.monotonic()
+        try:
+            return self._answered(request, answer, tolls, auth, number)
+        except Exception as fault:
+            trouble = kind_of(fault)
+            raise
+        finally:
+            self._on_answer(time.monotonic() - started, trouble)
+
+    def _answered(
+        self, request: httpx.Request, answer: type[T], tolls: Sequence[Toll], auth: httpx.Auth | None, number: int
+    ) -> T:
         try:
             response, content = self._send(request, auth)
             content.decode()
@@ -259,9 +294,9 @@ class Door:
                     self.check_clock(parsedate_to_datetime(date))
             decoded = msgspec.json.decode(self._opener(response, content), type=answer)
         except httpx.TimeoutException:
-            raise TryAgain("does not answer") from None
+            raise TryAgain("does not answer", kind="timeout") from None
         except httpx.RequestError:
-            raise TryAgain("cannot be reached") from None
+            raise TryAgain("cannot be reached", kind="unreachable") from None
         except TryAgain as fault:
             if isinstance(fault, SlowDown) and fault.pause is None:
                 fault.pause = min(RATE_LIMIT_PAUSE, tolls[0].limit.get_expiry()) * 2.0 ** (number - 1)
@@ -273,7 +308,7 @@ class Door:
                 f"{self.name} answered in a form perpdash does not know ({fault}). Nothing is lost; look for an update."
             ) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise TryAgain("sent something that is not its API's answer (broken or cut off)") from None
+            raise TryAgain("sent something that is not its API's answer (broken or cut off)", kind="broken") from None
         return decoded
 
     def _pay(self, tolls: Sequence[Toll]) -> None:
@@ -359,6 +394,7 @@ class HttpVenue(Venue):
         patience: float = 5.0,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        on_answer: Callable[[float, str], None] = lambda seconds, trouble: None,
     ) -> None:
         self.credentials = credentials
         # What is metered by account is shared under its name; before that is known, under one only this key has.
@@ -372,6 +408,7 @@ class HttpVenue(Venue):
             transport=transport,
             sleep=sleep,
             opener=self.open_answer,
+            on_answer=on_answer,
         )
         self.traffic = self.door.traffic
 
@@ -385,6 +422,22 @@ class HttpVenue(Venue):
 
     def close(self) -> None:
         self.door.close()
+
+
+def kind_of(fault: Exception) -> str:
+    """A word for what went wrong with a request, of which there are few."""
+    match fault:
+        case TryAgain():
+            return fault.kind
+        case Refused():
+            return "refused"
+        case PayloadError():
+            return "not_understood"
+        case CredentialsRejected():
+            return "rejected"
+        case VenueUnavailable():
+            return fault.reason or "trouble"
+    return "fault"  # of ours
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -108,6 +108,13 @@ function showReading(accounts) {
   });
 }
 
+/** What is wrong with perpdash itself. */
+function showTrouble(words) {
+  const notice = document.getElementById("trouble");
+  write(notice, words);
+  notice.hidden = !words;
+}
+
 /** Accounts nothing can be read from until their owner does something. */
 function showNeeds(accounts) {
   const notices = document.getElementById("notices");
@@ -133,6 +140,7 @@ function showNeeds(accounts) {
 }
 
 export function showGlance(summary) {
+  showTrouble(summary.trouble);
   for (const card of document.querySelectorAll("#glance [data-span]")) {
     showTotal(card, summary.totals[card.dataset.span]);
     showVenues(card, summary.venues);

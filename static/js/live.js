@@ -21,6 +21,7 @@ let retryTimer = 0;
 let pollTimer = 0;
 let hiddenTimer = 0;
 let heardAt = 0;
+let isAnswered = true; // by HTTP, where no socket holds
 let newest = null;
 let serverAhead = 0; // how far the server's clock is ahead of this one, in milliseconds
 
@@ -85,14 +86,21 @@ function retry() {
   const pause = Math.min(LONGEST_PAUSE, 1000 * 2 ** (failures - 1));
   retryTimer = setTimeout(connect, pause + Math.random() * 500);
   if (failures < FAILURES_UNTIL_POLLING) return say("reconnecting", "reconnecting…");
-  say("polling", "not live: checking every 30 s");
+  sayPolling();
   if (!pollTimer) poll();
 }
 
 function poll() {
-  ask().catch(() => {}); // the indicator says already that the page is not live
   pollTimer = setTimeout(poll, POLL_EVERY);
+  ask().then(() => heard(true), () => heard(false));
 }
+
+function heard(answered) {
+  isAnswered = answered;
+  if (pollTimer) sayPolling();
+}
+
+const sayPolling = () => say("polling", isAnswered ? "not live: checking every 30 s" : "not connected: trying every 30 s");
 
 function drop() {
   const own = socket;
@@ -161,7 +169,8 @@ if (SOCKET_PATH) {
   setInterval(watchTheLine, PING_EVERY);
   setInterval(noticeSleep, BEAT_EVERY);
   setInterval(() => {
-    if (!document.hidden && status === "live") ask().catch(() => {});
+    // An open socket says nothing of the database behind it.
+    if (!document.hidden && status === "live") ask().catch(beginAnew);
   }, ASK_EVERY);
   document.addEventListener("visibilitychange", sleepWhenHidden);
   // A page kept for the back button has no socket any more.

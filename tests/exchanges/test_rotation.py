@@ -223,7 +223,7 @@ def test_api_tokens_go_on_working_for_they_are_digests(accounts):
     with BOTH:
         run()
     with NEW:
-        token = working_token(text)
+        token = working_token(text, "")
     assert token and token.owner == accounts[0].owner
 
 

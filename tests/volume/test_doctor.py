@@ -5,6 +5,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
@@ -15,7 +16,7 @@ from exchanges.models import ExchangeCredential, SyncRun
 from exchanges.sandbox import Sandbox, bybit
 from tests import factories
 from tests.conftest import NOW
-from volume import holding
+from volume import holding, tasks
 from volume.models import DailyVolume, VolumeCheck
 from volume.refresh import refresh
 
@@ -23,6 +24,11 @@ pytestmark = pytest.mark.django_db
 
 MINUTE = timedelta(minutes=1)
 WRONG_KEY = override_settings(SALT_KEY=["another salt, long enough to be one"])
+
+
+@pytest.fixture(autouse=True)
+def signs_of_life() -> None:
+    cache.set_many({tasks.BEAT_SEEN: 1.0, tasks.WORKER_SEEN: 1.0})
 
 
 @pytest.fixture
@@ -137,7 +143,9 @@ def test_a_weak_key_is_no_matter_where_somebody_develops(db):
 def test_without_a_secret_key_it_says_so_and_ends(db):
     with override_settings(SECRET_KEY=""):
         assert doctor() == [
-            "The SECRET_KEY setting must not be empty. See .env.example. Nothing else can be looked at before that."
+            "SECRET_KEY is missing or shorter than 32 characters. Set it in the environment or in .env; "
+            "see .env.example.",
+            "Nothing else can be looked at before that.",
         ]
 
 
@@ -232,6 +240,28 @@ def test_an_account_that_is_being_read_right_now_is_alive(account, clock):
     clock.move(20 * 60)
     change(account, leased_until=clock.now() + MINUTE)
     assert doctor() == []
+
+
+def test_of_a_stack_each_process_that_gives_no_sign_of_life_is_named(account, clock, settings):
+    cache.delete_many([tasks.BEAT_SEEN, tasks.WORKER_SEEN])
+    if not settings.REDIS_URL:
+        assert doctor() == [], "one process can't hear another"
+        settings.REDIS_URL = "redis://somewhere"
+    clock.move(20 * 60)
+    beat, worker = doctor()  # and not once more what follows from it
+    assert beat.startswith("No sign of life of the beat for a minute: accounts are not read. Start celery -A perpdash")
+    assert worker.startswith("No sign of life of the worker for a minute")
+    cache.set(tasks.BEAT_SEEN, 1.0)
+    (said,) = doctor()
+    assert said == worker
+
+
+def test_a_redis_that_is_gone_is_told_instead_of_what_it_would_tell(account, settings):
+    away = "redis://127.0.0.1:1/0"
+    settings.REDIS_URL = away
+    settings.CACHES = {"default": {"BACKEND": "perpdash.caching.SteadyCache", "LOCATION": away}}
+    (said,) = doctor()
+    assert said.startswith("perpdash's Redis does not answer.")
 
 
 # --- The numbers -----------------------------------------------------------------------------------------------------

@@ -492,7 +492,7 @@ def test_a_venue_in_trouble_leaves_a_line_in_the_log_and_everything_as_it_was(
             sandbox.hyperliquid.time_out(times=None)
     with caplog.at_level(logging.WARNING, "perpdash.reconcile"):
         assert not reconcile.fetch(mine, now=timezone.now())
-    (line,) = caplog.messages
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "perpdash.reconcile")
     assert line.startswith("Hyperliquid · Main: its own figures could not be fetched")
     assert ME not in line
     assert numbers() == before

@@ -435,7 +435,7 @@ def test_a_run_whose_worker_was_killed_is_said_to_be_broken_off_once_the_next_be
     read(credential, clock)
     lost.refresh_from_db()
     assert (lost.outcome, lost.ended_at) == (Outcome.STOPPED, clock.now())
-    assert lost.message.startswith("The worker was ended in the middle.")
+    assert lost.message.startswith("Cut off in the middle")
 
 
 def test_an_older_window_that_is_not_understood_is_a_gap_and_stops_nothing_else(clock: Any, sandbox: Sandbox) -> None:

@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 from celery.worker.request import Request
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 from kombu import Message
 
+from accounts.models import AuditEvent, Invitation
 from exchanges.models import ExchangeCredential, SyncRun
 from exchanges.sandbox import Sandbox
 from exchanges.sandbox.base import to_ms
 from perpdash.celery import app
+from perpdash.tasks import forget_people
 from tests import factories
 from volume import holding, tasks
+from volume.models import VolumeCheck
 
 pytestmark = pytest.mark.django_db
 
@@ -267,6 +271,42 @@ def test_quiet_runs_go_after_two_days_and_all_after_half_a_year(stored, days, fi
     assert SyncRun.objects.exists() == is_kept
 
 
+@pytest.mark.parametrize(
+    ("setting", "age", "fields"),
+    [("RUNS_DAYS", 20, {"new": 1}), ("QUIET_RUNS_DAYS", 1, {})],
+)
+def test_how_long_runs_are_kept_is_a_setting(stored, settings, setting, age, fields):
+    run(stored, timedelta(days=age), **fields)
+    setattr(settings, setting, age + 1)
+    tasks.forget_old_runs()
+    assert SyncRun.objects.exists()
+    setattr(settings, setting, age)
+    run(stored, timedelta(days=age, seconds=1), **fields)
+    tasks.forget_old_runs()
+    assert SyncRun.objects.count() == 1
+
+
+def test_proofs_are_kept_as_long_as_the_setting_says(stored, settings):
+    assert settings.CHECKS_DAYS == 400
+    for days in (399, 401):
+        VolumeCheck.objects.create(credential=stored, checked_at=timezone.now() - timedelta(days=days))
+    tasks.forget_old_runs()
+    assert VolumeCheck.objects.get().checked_at == timezone.now() - timedelta(days=399)
+
+
+def test_what_was_done_long_ago_and_what_has_run_out_is_forgotten(stored, settings):
+    now, owner = timezone.now(), stored.owner
+    for days in (settings.AUDIT_DAYS - 1, settings.AUDIT_DAYS + 1):
+        AuditEvent.objects.create(at=now - timedelta(days=days), owner=owner, way="page", what=f"after {days} days")
+    for hours in (-1, 1):
+        end = now + timedelta(hours=hours)
+        Invitation.objects.create(made_by=owner, digest=str(hours), expires_at=end, used_at=now)
+        Session.objects.create(session_key=str(hours), session_data="", expire_date=end)
+    forget_people()
+    assert AuditEvent.objects.filter(what__startswith="after").get().what == f"after {settings.AUDIT_DAYS - 1} days"
+    assert Invitation.objects.get().digest == Session.objects.get().session_key == "1"
+
+
 def test_a_run_whose_worker_was_killed_is_told_to_have_stopped(stored):
     lost = run(stored, timedelta(hours=2), outcome="running")
     recent = run(stored, timedelta(minutes=30), outcome="running")
@@ -274,7 +314,7 @@ def test_a_run_whose_worker_was_killed_is_told_to_have_stopped(stored):
     lost.refresh_from_db()
     recent.refresh_from_db()
     assert (lost.outcome, lost.ended_at) == ("stopped", lost.started_at)
-    assert lost.message.startswith("The worker was ended in the middle.")
+    assert lost.message.startswith("Cut off in the middle")
     assert recent.outcome == "running"
 
 

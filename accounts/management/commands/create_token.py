@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.audit import note
 from accounts.models import ApiToken, User
 
 
@@ -14,9 +15,15 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--owner", required=True, help="whose volume the token may read")
         parser.add_argument("--name", default="API", help="what it is for")
+        parser.add_argument(
+            "--scope", choices=ApiToken.Scope.values, default=ApiToken.Scope.READ,
+            help="read: nothing can be changed with it (if left out); manage: all that its owner may",
+        )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> str:
         owner = User.objects.filter(username=options["owner"]).first()
         if owner is None:
             raise CommandError(f"There is nobody named {options['owner']!r}.")
-        return ApiToken.issue(owner, options["name"])
+        text = ApiToken.issue(owner, options["name"], options["scope"])
+        note(owner.pk, "token_made", options["name"])
+        return text

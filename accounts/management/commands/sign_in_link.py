@@ -1,4 +1,4 @@
-"""manage.py sign_in_link: an address that signs the owner in once."""
+"""manage.py sign_in_link: an address that signs a person in once, or with which the first one makes their account."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -7,6 +7,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
+from accounts.audit import note
+from accounts.joining import welcome_link
 from accounts.models import User
 from accounts.tokens import sign_in_links
 
@@ -17,19 +19,36 @@ def link_for(user: User, origin: str) -> str:
     return origin.rstrip("/") + reverse("accounts:link", args=[user.pk, sign_in_links.make_token(user)])
 
 
+def add_origin(parser: ArgumentParser) -> None:
+    parser.add_argument("--origin", help="as https://perpdash.example.org; where perpdash is served if left out")
+
+
+def served_at() -> str:
+    """Where pages are opened, as far as the settings and `up` tell."""
+    kept = settings.VAR_DIR / ORIGIN
+    if settings.HTTPS:
+        return f"https://{settings.ALLOWED_HOSTS[0].lstrip('.')}"
+    return kept.read_text() if kept.exists() else "http://127.0.0.1:8000"
+
+
 class Command(BaseCommand):
-    help = "Prints a link that signs a person in once, for the first start or a forgotten password."
+    help = (
+        "Prints a link that signs a person in once, within a day: for the first start, a forgotten password, or a lost "
+        "second step, which the link does not ask for. While nobody is here, the link is one that makes the owner."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--owner", help="user name; the first superuser if left out")
-        parser.add_argument("--origin", help="as https://perpdash.example.org; where `up` serves if left out")
+        add_origin(parser)
 
     def handle(self, *args: Any, **options: Any) -> str:
+        origin = options["origin"] or served_at()
+        if not User.objects.exists():
+            return welcome_link(origin)
         people = User.objects.filter(is_active=True).order_by("pk")
         name = options["owner"]
         user = people.filter(username=name).first() if name else people.filter(is_superuser=True).first()
         if user is None:
-            raise CommandError(f"There is nobody named {name!r}." if name else "Nobody is here yet: open the page.")
-        kept = settings.VAR_DIR / ORIGIN
-        origin = options["origin"] or (kept.read_text() if kept.exists() else "http://127.0.0.1:8000")
+            raise CommandError(f"There is nobody named {name!r}." if name else "Nobody here is an owner: use --owner.")
+        note(user.pk, "link_made")
         return link_for(user, origin)

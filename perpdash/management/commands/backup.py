@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 from django.utils import timezone
 
+from accounts.audit import note
 from perpdash import backups
 
 
@@ -30,6 +31,7 @@ class Command(BaseCommand):
             raise CommandError(f"No backup is made: the database said {str(fault).strip()}") from None
         except OSError as fault:
             raise CommandError(f"{path} can't be written: {fault.strerror}.") from None
+        note(None, "backed_up", path.name)
         size = path.stat().st_size / 1e6
         self.stdout.write(
             f"{sum(manifest.rows.values()):,} rows of {len(manifest.rows)} tables, {size:,.1f} MB: {path}"

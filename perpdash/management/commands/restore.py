@@ -14,6 +14,7 @@ from django.db import Error
 from django.utils import timezone
 from filelock import FileLock, Timeout
 
+from accounts.audit import note
 from exchanges.fields import SecretError
 from exchanges.models import ExchangeCredential
 from perpdash import backups
@@ -46,6 +47,7 @@ class Command(BaseCommand):
             raise CommandError(f"Nothing is restored. {fault}") from None
         except Error as fault:
             raise CommandError(f"Nothing is restored: the database said {str(fault).strip()}") from None
+        note(None, "restored", f"{manifest.made_at}")
         self.stdout.write(
             f"{sum(manifest.rows.values()):,} rows of {len(manifest.rows)} tables are back, as of {manifest.made_at}. "
             "Everybody signs in again; what was traded since then is read from the venues."

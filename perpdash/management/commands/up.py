@@ -73,9 +73,10 @@ class Command(BaseCommand):
         os._exit(1 if self.failed else 0)
 
     def _start_work(self, app: Any) -> Callable[[], None]:
-        from celery.beat import Scheduler, Service
+        from celery.beat import Service
 
         from exchanges.venues import VENUES
+        from perpdash.beat import Scheduler
         from volume.tasks import WORKERS_PER_VENUE
 
         app.finalize()
@@ -121,6 +122,7 @@ class Command(BaseCommand):
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def _say_where(self, host: str, port: int) -> None:
+        from accounts.joining import is_loopback, welcome_link
         from accounts.management.commands.sign_in_link import ORIGIN, link_for
         from accounts.models import User
 
@@ -128,8 +130,10 @@ class Command(BaseCommand):
         (settings.VAR_DIR / ORIGIN).write_text(origin)  # for links made by the command line
         owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
         self.stdout.write(f"perpdash is at {origin}/")
-        if owner is None:
+        if owner is None and is_loopback(host):
             self.stdout.write("Open it to make your account.")
+        elif owner is None:
+            self.stdout.write(f"Open it to make your account: {welcome_link(origin)}")
         else:
             self.stdout.write(f"Sign in once, as {owner.username}: {link_for(owner, origin)}")
         self.stdout.flush()

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.core.cache import cache
 from django.core.checks import ERROR, run_checks
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -15,17 +15,15 @@ from django.utils import timezone
 from exchanges.doctor import EXPIRY_WARNING
 from exchanges.fields import SecretError
 from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
+from exchanges.rotation import keepers
 from exchanges.venues import VENUES
 from exchanges.venues.base import Reason, VenueError
+from volume import trouble
 from volume.completeness import STALE_AFTER
 from volume.rollup import outdated
+from volume.tasks import BEAT_SEEN, WORKER_SEEN
 
-FEWEST_SIGNS = 5  # different ones, below which a key is no random one
-FROM_DJANGO = "django-insecure-"  # how Django itself begins a key that was never meant to be kept
-HOW_TO_CHANGE = {
-    "SECRET_KEY": "move the old one to SECRET_KEY_FALLBACKS",
-    "SALT_KEY": "put it in front of the old one, with a comma between",
-}
+WITHOUT_KEYS = {"exchanges.E001", "exchanges.E002"}
 
 
 class Command(BaseCommand):
@@ -48,10 +46,11 @@ class Command(BaseCommand):
 
 def findings(now: datetime) -> Iterator[str]:
     """What needs doing, in words, the causes before what follows from them."""
-    try:
-        yield from _settings()
-    except ImproperlyConfigured as fault:
-        yield f"{fault} See .env.example. Nothing else can be looked at before that."
+    faults = [message for message in run_checks() if message.level >= ERROR]
+    for message in faults:
+        yield f"{message.msg} {message.hint or ''}".strip()
+    if not WITHOUT_KEYS.isdisjoint(message.id for message in faults):
+        yield "Nothing else can be looked at before that."
         return
     try:
         unapplied = _unapplied_migrations()
@@ -70,29 +69,16 @@ def findings(now: datetime) -> Iterator[str]:
         return
     accounts = list(ExchangeCredential.objects.filter(retired_at=None).select_related("owner").order_by("pk"))
     yield from _secrets(accounts)
+    yield from _kept_secrets()
     enabled = [account for account in accounts if account.is_enabled and account.venue in VENUES]
     for account in enabled:
         yield from _health(account, now)
-    yield from _signs_of_life(enabled, now)
+    silent = list(_processes())
+    yield from silent or _signs_of_life(enabled, now)
     yield from _numbers()
 
 
 # --- The installation ------------------------------------------------------------------------------------------------
-
-
-def _settings() -> Iterator[str]:
-    for message in run_checks():
-        if message.level >= ERROR:
-            yield f"{message.msg} {message.hint or ''}".strip()
-    if settings.DEBUG:
-        return
-    for name, key in [("SECRET_KEY", settings.SECRET_KEY), *(("SALT_KEY", salt) for salt in settings.SALT_KEY[:1])]:
-        if key.startswith(FROM_DJANGO) or len(set(key)) < FEWEST_SIGNS:
-            yield (
-                f"{name} can be guessed. Make a new one (python3 -c 'import secrets; "
-                f"print(secrets.token_urlsafe(50))'), {HOW_TO_CHANGE[name]}, restart every process, and run "
-                "manage.py rotate_secrets."
-            )
 
 
 def _unapplied_migrations() -> int:
@@ -116,6 +102,20 @@ def _secrets(accounts: Sequence[ExchangeCredential]) -> Iterator[str]:
         yield f"{what} under an older key. Run manage.py rotate_secrets, and keep the older key until then."
 
 
+def _kept_secrets() -> Iterator[str]:
+    outdated_keys = 0
+    for kept in (kept for keeper in keepers for kept in keeper()):
+        try:
+            kept.secret.reveal()
+        except SecretError:
+            yield kept.unreadable
+        else:
+            outdated_keys += not kept.secret.is_current
+    if outdated_keys:
+        what = "1 second factor is" if outdated_keys == 1 else f"{outdated_keys:,} second factors are"
+        yield f"{what} under an older key. Run manage.py rotate_secrets, and keep the older key until then."
+
+
 # --- The accounts ----------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +128,22 @@ def _health(account: ExchangeCredential, now: datetime) -> Iterator[str]:
             f"{_name(account)}: its key {word} on {account.expires_at:%Y-%m-%d}. {account.owner} makes a new one and "
             "puts it in on the account's page; reading goes on from where it stopped."
         )
+
+
+def _processes() -> Iterator[str]:
+    """Whether beat and worker say that they are there, which can be heard from here only through a Redis."""
+    if not settings.REDIS_URL:
+        return
+    seen = cache.get_many([BEAT_SEEN, WORKER_SEEN])
+    if words := trouble.of("redis"):
+        yield words
+        return
+    for name, key in (("beat", BEAT_SEEN), ("worker", WORKER_SEEN)):
+        if key not in seen:
+            yield (
+                f"No sign of life of the {name} for a minute: accounts are not read. Start celery -A perpdash {name}, "
+                "or look at its log; nothing is lost meanwhile."
+            )
 
 
 def _signs_of_life(accounts: Sequence[ExchangeCredential], now: datetime) -> Iterator[str]:

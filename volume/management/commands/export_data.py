@@ -10,6 +10,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from exchanges.events import act
 from volume.export import pieces
 
 
@@ -41,6 +42,7 @@ class Command(BaseCommand):
             part.unlink(missing_ok=True)
 
     def _write(self, owner: Any, file: IO[bytes]) -> None:
+        act(owner.pk, "exported")
         for piece in pieces(owner, timezone.now()):
             file.write(piece)
         file.flush()
