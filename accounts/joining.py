@@ -5,6 +5,7 @@ import ipaddress
 from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.login import record_authentication
 from django.conf import settings
+from django.contrib.auth import logout
 from django.contrib.contenttypes.models import ContentType
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
@@ -53,8 +54,10 @@ def nobody_is_here() -> bool:
 def enter(request: HttpRequest, user: User, method: str) -> HttpResponse:
     """Signs in who proved just now who they are, in a way no second factor is asked for; leads to the dashboard."""
     adapter = get_adapter()
+    if request.user.is_authenticated:
+        logout(request)  # another's session would take the record along when it ends
+    record_authentication(request, user, method, reauthenticated=True)  # first: whoever notes the sign-in reads it
     adapter.login(request, user)
-    record_authentication(request, user, method, reauthenticated=True)
     response: HttpResponse = adapter.post_login(
         request, user, email_verification="none", signal_kwargs=None, email=None, signup=False, redirect_url=None
     )

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from accounts.audit import SENTENCES, forget, note, sentence
 from accounts.current import current_request
+from accounts.management.commands.sign_in_link import link_for
 from accounts.models import ApiToken, AuditEvent, User
 from exchanges.sandbox.hyperliquid import DEMO_TRADER
 from tests import factories
@@ -396,3 +397,13 @@ def test_no_secret_is_in_the_log(page, sandbox):
     page.post("/accounts/add/hyperliquid/", {"label": "Main", "address": DEMO_TRADER})
     assert done() == ["account_added"]
     assert DEMO_TRADER not in str(list(AuditEvent.objects.values()))
+
+
+def test_a_sign_in_by_link_says_so_whoever_was_signed_in_before(page: Client, ada: Any) -> None:
+    bob = factories.user("bob")
+    address = link_for(bob, "http://testserver").removeprefix("http://testserver")
+    page.post(address)
+    assert done(owner=ada) == ["signed_out"]
+    (event,) = AuditEvent.objects.filter(owner=bob, what="signed_in")
+    assert sentence(event).startswith("Signed in (one-time link), on the page")
+    assert page.get("/you/tokens/").status_code == 200  # who just came in is not asked again
