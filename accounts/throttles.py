@@ -1,7 +1,9 @@
 """How much of the API one person, or one address, may ask for. The rates stand in the settings."""
 
+from ipaddress import ip_address
 from typing import Any
 
+from allauth.core.internal.ratelimit import truncate_ip
 from rest_framework.exceptions import Throttled
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
@@ -9,6 +11,15 @@ from rest_framework.settings import api_settings
 from rest_framework.throttling import SimpleRateThrottle
 
 from accounts.current import address_of
+
+
+def counted(address: str) -> str:
+    """What is counted as one: an address, or the network a line at home has of them; all that are none together."""
+    try:
+        ip_address(address)
+    except ValueError:
+        return "none"
+    return str(truncate_ip(address))
 
 
 class PersonThrottle(SimpleRateThrottle):
@@ -20,7 +31,7 @@ class PersonThrottle(SimpleRateThrottle):
         return api_settings.DEFAULT_THROTTLE_RATES[self.scope]
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
-        return f"throttle:{self.scope}:{request.user.pk or address_of(request._request)}"
+        return f"throttle:{self.scope}:{request.user.pk or counted(address_of(request._request))}"
 
 
 class WriteThrottle(PersonThrottle):
@@ -38,8 +49,15 @@ class CostlyThrottle(PersonThrottle):
     scope = "costly"
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
-        is_costly = getattr(view, "action", None) in getattr(view, "costly", ())
+        is_costly = view is None or getattr(view, "action", None) in getattr(view, "costly", ())
         return super().get_cache_key(request, view) if is_costly else None
+
+    @classmethod
+    def take(cls, request: Any) -> None:
+        """For a page that does the same. Raises Throttled where nothing is left."""
+        throttle = cls()
+        if not throttle.allow_request(request, None):  # type: ignore[arg-type]  # of a page there is no such view
+            raise Throttled(throttle.wait())
 
 
 class StrangerThrottle(SimpleRateThrottle):
@@ -55,7 +73,7 @@ class StrangerThrottle(SimpleRateThrottle):
         return api_settings.DEFAULT_THROTTLE_RATES[self.scope]
 
     def get_cache_key(self, request: Any, view: Any) -> str:
-        return f"throttle:{self.scope}:{self.address}"
+        return f"throttle:{self.scope}:{counted(self.address)}"
 
     def take(self) -> None:
         """Raises Throttled where nothing is left."""

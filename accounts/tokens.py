@@ -35,6 +35,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
         if token is None:
             raise AuthenticationFailed(f"This token is not known. Make a new one at {where}")
         if token.scope != ApiToken.Scope.MANAGE and request.method not in SAFE_METHODS:
+            StrangerThrottle(address_of(request._request)).take()  # what is refused here comes before other limits
             raise PermissionDenied(
                 f"This token only reads. Make one that may manage at {where}", code="token_only_reads"
             )

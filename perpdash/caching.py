@@ -37,7 +37,7 @@ class _Client:
         self._redis = RedisCacheClient(
             list(servers), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=Retry(NoBackoff(), 1)
         )
-        self._memory = LocMemCache("while Redis is away", {})
+        self._memory = LocMemCache("while Redis is away", {"OPTIONS": {"MAX_ENTRIES": 100_000}})
         self._ask_again_at = 0.0
         self.trouble = ""
 

@@ -10,6 +10,7 @@ REFUSALS = {
     HTTPStatus.NOT_FOUND: "There is no such thing, or it is somebody else's.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not know the method.",
     HTTPStatus.NOT_ACCEPTABLE: "None of the forms that `Accept` or `format` ask for can be had.",
+    HTTPStatus.LENGTH_REQUIRED: "The body does not say how large it is.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than what is read here.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is of a kind that is not read here.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many requests; `Retry-After` says in how many seconds to ask again.",

@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -59,19 +58,16 @@ class RequestIdMiddleware:
         return response
 
 
-class SizeMiddleware:
-    """The API reads no body larger than the pages do; Django itself looks at forms only."""
+class PrivateMiddleware:
+    """What a page or the API answers is for who asked, and is gone with the session: no cache keeps it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        most, size = settings.DATA_UPLOAD_MAX_MEMORY_SIZE, request.META.get("CONTENT_LENGTH") or "0"
-        if request.path.startswith("/api/") and int(size) > most:
-            message = f"The request is too large: at most {most:,} bytes are read."
-            error = {"code": "too_large", "message": message, "details": {}, "request_id": request_id.get()}
-            return JsonResponse({"error": error}, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        return self.get_response(request)
+        response = self.get_response(request)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
 
 
 def api_error(exception: Exception, context: dict[str, Any]) -> Response | None:

@@ -70,16 +70,18 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.gzip.GZipMiddleware",
     "csp.middleware.CSPMiddleware",
+    "perpdash.limits.SizeMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "perpdash.requests.PrivateMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "perpdash.requests.SizeMiddleware",
     "accounts.middleware.WelcomeMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "accounts.middleware.SeenMiddleware",
+    "perpdash.limits.CostlyPagesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -278,7 +280,8 @@ CHANNEL_LAYERS = {
     else {"BACKEND": "perpdash.channel_layer.RedisChannelLayer", "CONFIG": {"url": REDIS_URL}},
 }
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    # Room enough that nobody pushes another's limits out by filling it.
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}}
     if EMBEDDED
     else {"BACKEND": "perpdash.caching.SteadyCache", "LOCATION": REDIS_URL},
 }
@@ -335,6 +338,11 @@ REST_FRAMEWORK = {
         "stranger": "60/min",  # of an address, without a session or token
         "wrong_token": "20/min",  # of an address
     },
+    "DEFAULT_PARSER_CLASSES": [
+        "perpdash.limits.JSONParser",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
     "DEFAULT_PAGINATION_CLASS": "volume.pagination.Pagination",
     "PAGE_SIZE": 100,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

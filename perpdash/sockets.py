@@ -8,7 +8,7 @@ from urllib.parse import ParseResult
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.middleware import BaseMiddleware
-from channels.security.websocket import OriginValidator
+from channels.security.websocket import OriginValidator, WebsocketDenier
 from django.conf import settings
 from rest_framework.exceptions import Throttled
 
@@ -16,9 +16,8 @@ from accounts.current import believed_address
 from accounts.models import ApiToken
 from accounts.tokens import SCHEME, working_token
 from volume import trouble
-from volume.consumers import TRY_AGAIN_LATER
+from volume.consumers import TOO_MANY, TRY_AGAIN_LATER
 
-TOO_MANY = 4429  # as 429 in HTTP
 logger = logging.getLogger("perpdash.sockets")
 
 
@@ -94,10 +93,28 @@ class SteadyMiddleware(BaseMiddleware):  # type: ignore[misc]
 
 
 class OwnOriginValidator(OriginValidator):  # type: ignore[misc]
-    """Pages of our own hosts, and programs, which send no Origin and carry no browser's cookies along unasked."""
+    """Our own pages, and programs, which send no Origin and carry no browser's cookies along unasked.
+
+    A page of the same machine at another port is somebody else's, though it gets the same cookies.
+    """
 
     def __init__(self, application: Any) -> None:
         super().__init__(application, settings.ALLOWED_HOSTS)
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        origin = headers.get(b"origin", "")
+        if origin and not is_of(origin, headers.get(b"host", "")):
+            return await WebsocketDenier()(scope, receive, send)
+        return await super().__call__(scope, receive, send)
+
     def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
         return parsed_origin is None or bool(super().valid_origin(parsed_origin))
+
+
+def is_of(origin: str, host: str) -> bool:
+    """Whether a page of this origin was served under this Host, as Django asks of every form."""
+    if origin in settings.CSRF_TRUSTED_ORIGINS:
+        return True
+    scheme, _, netloc = origin.partition("://")
+    return netloc.lower() == host.lower() and (scheme == "https" or not settings.HTTPS)

@@ -188,3 +188,56 @@ def test_while_redis_is_gone_each_process_counts_for_itself(ada, rates, settings
     rates(person=2)
     page = signed_in(ada)
     assert [page.get(SUMMARY).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_what_does_not_say_how_large_it_is_is_not_read(ada):
+    page = signed_in(ada)
+    for address in (PREFERENCES, "/settings/", "/static/css/app.css"):
+        refused = page.generic("POST", address, headers={"Transfer-Encoding": "chunked"})
+        assert refused.status_code == 411
+    assert "Content-Security-Policy" in refused
+
+
+def test_a_form_that_is_too_large_is_answered_in_words(ada):
+    refused = signed_in(ada).post("/settings/", {"x": "a" * 2**21})
+    assert refused.status_code == 413
+    assert "The request is too large: at most 1,048,576 bytes are read." in refused.text
+
+
+def test_json_nested_without_end_is_no_fault(ada):
+    refused = signed_in(ada).patch(PREFERENCES, "[" * 100_000, content_type="application/json")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "parse_error")
+
+
+def test_one_line_at_home_has_many_addresses_and_counts_once(rates):
+    rates(stranger=2)
+    addresses = [f"2001:db8:1:2::{number:x}" for number in range(1, 4)]
+    answers = [Client(REMOTE_ADDR=address).get(SUMMARY).status_code for address in addresses]
+    assert answers == [401, 401, 429]
+    assert Client(REMOTE_ADDR="2001:db8:1:3::1").get(SUMMARY).status_code == 401
+
+
+def test_writes_a_token_may_not_do_are_counted_too(ada, rates):
+    rates(stranger=2)
+    program = with_token(ApiToken.issue(ada, "reads"))
+    tried = [program.patch(PREFERENCES, {}, content_type="application/json").status_code for _ in range(3)]
+    assert tried == [403, 403, 429]
+
+
+def test_pages_that_ask_a_venue_or_read_everything_share_the_budget_of_the_api(ada, rates):
+    rates(costly=2)
+    page = signed_in(ada)
+    assert page.get("/data/export/").status_code == 200
+    assert page.post("/accounts/add/hyperliquid/", {}).status_code == 200
+    refused = page.get("/api/v1/export/")
+    assert (refused.status_code, refused["Retry-After"]) == (429, "60")
+    refused = page.get("/data/export/")
+    assert (refused.status_code, refused["Retry-After"]) == (429, "60")
+    assert page.get("/accounts/add/hyperliquid/").status_code == 200  # looking at the form asks nobody
+
+
+def test_no_cache_keeps_what_is_somebodys(ada):
+    page = signed_in(ada)
+    for address in ("/settings/", "/you/", "/api/v1/preferences/", "/api/v1/volume/summary/"):
+        assert "no-store" in page.get(address)["Cache-Control"], address
+    assert "no-store" not in page.get("/static/css/app.css")["Cache-Control"]

@@ -1,5 +1,6 @@
 """The socket of an open page: the owner's summary on connect and on every change."""
 
+from collections import Counter
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -10,7 +11,12 @@ from volume.glance import summary
 from volume.live import group_of
 
 NOT_SIGNED_IN = 4401
+TOO_MANY = 4429  # as 429 in HTTP
+MOST_SOCKETS = 30  # of one person, in one process: more pages than anybody looks at
 TRY_AGAIN_LATER = 4503  # as 503 in HTTP; daphne sends no 1013
+
+
+open_sockets: Counter[int] = Counter()  # by owner; changed by the one event loop that serves them
 
 
 class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
@@ -20,12 +26,17 @@ class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         if user is None or not user.is_authenticated:
             await self.close(NOT_SIGNED_IN)
             return
+        if open_sockets[user.pk] >= MOST_SOCKETS:
+            await self.close(TOO_MANY)
+            return
         self.owner_id: int = user.pk
+        open_sockets[self.owner_id] += 1
         await self.channel_layer.group_add(group_of(self.owner_id), self.channel_name)
         await self.summary_changed()
 
     async def disconnect(self, code: int) -> None:
         if hasattr(self, "owner_id"):
+            open_sockets[self.owner_id] -= 1
             await self.channel_layer.group_discard(group_of(self.owner_id), self.channel_name)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **_: Any) -> None:
@@ -56,5 +67,5 @@ class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
     async def decode_json(cls, text_data: str) -> Any:
         try:
             return await super().decode_json(text_data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None

@@ -93,8 +93,49 @@ async def test_a_page_of_another_site_may_not_open_the_socket(ada):
 
 
 async def test_our_own_page_may_open_the_socket(ada):
-    async with opened([*ada, (b"origin", b"http://localhost:8000")]) as socket:
+    async with opened([*ada, (b"origin", b"http://localhost:8000"), (b"host", b"localhost:8000")]) as socket:
         assert (await socket.receive_json_from())["type"] == "summary"
+
+
+@pytest.mark.parametrize("origin", [b"http://localhost:3000", b"http://127.0.0.1:8000", b"http://localhost", b"null"])
+async def test_another_page_of_this_machine_may_not_though_it_has_the_same_cookies(ada, origin):
+    headers = [*ada, (b"origin", origin), (b"host", b"localhost:8000")]
+    socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
+    accepted, _ = await socket.connect()
+    assert not accepted
+
+
+async def test_a_page_that_came_unencrypted_may_not_where_all_is_encrypted(ada, settings):
+    settings.HTTPS = True
+    plain, sealed = (
+        WebsocketCommunicator(
+            application, "/ws/volume/", headers=[*ada, (b"origin", scheme + b"://localhost"), (b"host", b"localhost")]
+        )
+        for scheme in (b"http", b"https")
+    )
+    assert not (await plain.connect())[0]
+    assert (await sealed.connect())[0]
+    await sealed.disconnect()
+
+
+async def test_one_person_opens_no_more_sockets_than_anybody_looks_at(ada, monkeypatch):
+    monkeypatch.setattr("volume.consumers.MOST_SOCKETS", 1)
+    async with opened(ada) as socket:
+        await socket.receive_json_from()
+        one_more = WebsocketCommunicator(application, "/ws/volume/", headers=ada)
+        await one_more.connect()
+        assert await one_more.receive_output() == {"type": "websocket.close", "code": 4429}
+        await one_more.disconnect()
+    async with opened(ada) as socket:  # once the first is closed there is room again
+        assert (await socket.receive_json_from())["type"] == "summary"
+
+
+async def test_a_message_nested_without_end_is_no_message(ada):
+    async with opened(ada) as socket:
+        await socket.receive_json_from()
+        await socket.send_to(text_data="[" * 100_000)
+        await socket.send_json_to({"type": "ping"})
+        assert await socket.receive_json_from() == {"type": "pong"}
 
 
 async def test_the_summary_comes_on_connect_and_is_the_apis(account, ada):
