@@ -67,8 +67,8 @@ def stack(venue: tuple[Hyperliquid, str], tmp_path_factory: pytest.TempPathFacto
             token = run("create_token", "--owner", "ada")
             programs = [
                 ["daphne", "-b", "127.0.0.1", "-p", str(port), "perpdash.asgi:application"],
-                ["celery", "-A", "perpdash", "worker", "--pool", "threads", "--concurrency", "4", "-l", "warning"],
-                ["celery", "-A", "perpdash", "beat", "--scheduler", "celery.beat.Scheduler", "-l", "warning"],
+                ["celery", "-A", "perpdash", "worker", "--pool", "threads", "--concurrency", "4"],
+                ["celery", "-A", "perpdash", "beat"],
             ]
             for program, *arguments in programs:
                 command = [str(Path(sys.executable).with_name(program)), *arguments]
@@ -89,14 +89,11 @@ def stack(venue: tuple[Hyperliquid, str], tmp_path_factory: pytest.TempPathFacto
 
 
 SESSION = """
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
+from django.test import Client
 from accounts.models import User
-user, session = User.objects.get(), SessionStore()
-session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), "django.contrib.auth.backends.ModelBackend"
-session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-session.save()
-print(session.session_key)
+client = Client()
+client.force_login(User.objects.get())
+print(client.cookies["sessionid"].value)
 """
 
 

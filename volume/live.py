@@ -5,6 +5,8 @@ import logging
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 
+from volume import trouble
+
 logger = logging.getLogger("perpdash.live")
 
 
@@ -19,5 +21,6 @@ def push(owner_id: int) -> None:
     """
     try:
         async_to_sync(get_channel_layer().group_send)(group_of(owner_id), {"type": "summary.changed"})
-    except Exception:
-        logger.warning("An open page could not be told of new numbers.", exc_info=True)
+    except Exception as fault:
+        words = trouble.words(fault)
+        logger.warning("An open page could not be told of new numbers. %s", words, exc_info=not words)
