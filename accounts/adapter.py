@@ -3,8 +3,10 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal.flows.login import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
 from allauth.account.models import EmailAddress
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.core.internal.httpkit import clean_client_ip
@@ -17,6 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from accounts.current import address_of
 from accounts.limits import too_often, wait_after_failures
 from accounts.models import User
+from accounts.origin import origin
 
 logger = logging.getLogger("perpdash.accounts")
 TOO_OFTEN = {"too_many_login_attempts", "rate_limited"}
@@ -52,6 +55,13 @@ class Adapter(DefaultAccountAdapter):  # type: ignore[misc]
         own = {self.request.get_host()}
         return url_has_allowed_host_and_scheme(url, allowed_hosts=own, require_https=self.request.is_secure())
 
+    def login(self, request: HttpRequest, user: Any) -> None:
+        """Who signed in just now said who they are, and is not asked again for a while."""
+        super().login(request, user)
+        if records := get_authentication_records(request, user):
+            newest = records[-1] | {"reauthenticated": True}
+            request.session[AUTHENTICATION_METHODS_SESSION_KEY] = [*records[:-1], newest]
+
     def get_client_ip(self, request: HttpRequest) -> str:
         return clean_client_ip(address_of(request)) or UNKNOWN_ADDRESS
 
@@ -65,6 +75,14 @@ class Adapter(DefaultAccountAdapter):  # type: ignore[misc]
     def get_email_verification_redirect_url(self, email_address: EmailAddress) -> str:
         return reverse("accounts:you" if self.request.user.is_authenticated else "accounts:sign-in")
 
+    def get_reset_password_from_key_url(self, key: str) -> str:
+        address: str = super().get_reset_password_from_key_url(key)
+        return origin(self.request) + urlsplit(address).path
+
+    def get_email_confirmation_url(self, request: HttpRequest, emailconfirmation: Any) -> str:
+        address: str = super().get_email_confirmation_url(request, emailconfirmation)
+        return origin(request) + urlsplit(address).path
+
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         return [way | {"description": WAYS[way["id"]]} for way in super().get_reauthentication_methods(user)]
 
@@ -76,7 +94,7 @@ class Adapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         if settings.MAIL:
-            known = {"request": self.request, "email": email, "host": self.request.get_host()}
+            known = {"request": self.request, "email": email, "host": urlsplit(origin(self.request)).netloc}
             post.submit(send, self.render_mail(template_prefix, email, known | context))
 
 

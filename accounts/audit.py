@@ -10,18 +10,20 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from accounts.browsers import browser_name
+from accounts.browsers import known_browser
 from accounts.current import address_of, current_request
 from accounts.models import ApiToken, AuditEvent
 
 logger = logging.getLogger("perpdash.audit")
 UNKNOWN_NAME = "unknown name"
+QUOTES = dict.fromkeys(map(ord, "“”"))
 
 # What may have been done, in words; {} is what it was done to.
 SENTENCES = {
     "joined": "Joined",
     "signed_in": "Signed in{}",
     "sign_in_failed": "Sign-in failed{}",
+    "password_failed": "Wrong password given while signed in",
     "second_factor_failed": "Second step of the sign-in failed{}",
     "signed_out": "Signed out",
     "link_made": "Sign-in link made",
@@ -39,6 +41,7 @@ SENTENCES = {
     "token_revoked": "API token {} revoked",
     "invited": "Invitation made{}",
     "invitation_revoked": "Invitation revoked{}",
+    "person_removed": "{} removed, with all that was theirs",
     "deactivated": "{} deactivated",
     "reactivated": "{} reactivated",
     "account_added": "{} added",
@@ -104,7 +107,7 @@ def _asker(request: HttpRequest) -> dict[str, str | None]:
     return {
         "way": places.get(match.app_name if match else "", AuditEvent.Way.PAGE),
         "actor": user.get_username() if user else "",
-        "token": token.name if isinstance(token, ApiToken) else "",
+        "token": _printable(token.name) if isinstance(token, ApiToken) else "",
         "address": address,
         "client": _printable(request.headers.get("User-Agent", "")),
     }
@@ -124,8 +127,13 @@ def sentence(event: AuditEvent) -> str:
     if event.address:
         whence.append(f"from {event.address}")
     if event.client:
-        whence.append(f"with {browser_name(event.client)}")
+        whence.append(f"with {known_browser(event.client) or _quoted(event.client)}")
     return ", ".join(filter(None, (_what(event), " ".join(how), " ".join(whence))))
+
+
+def _quoted(words: str) -> str:
+    """What a program calls itself may read as if it were of the log."""
+    return f"“{words[:40].translate(QUOTES)}”"
 
 
 def _what(event: AuditEvent) -> str:

@@ -11,10 +11,15 @@ SYSTEMS = {
 }  # fmt: skip
 
 
-def browser_name(user_agent: str) -> str:
-    """As "Firefox on Linux"; of programs what they call themselves."""
+def known_browser(user_agent: str) -> str:
+    """As "Firefox on Linux"; empty for what is none of those."""
     browser = next((name for sign, name in BROWSERS.items() if sign in user_agent), "")
     system = next((name for sign, name in SYSTEMS.items() if sign in user_agent), "")
     if browser and system:
         return f"{browser} on {system}"
-    return browser or system or user_agent[:40] or "Unknown browser"
+    return browser or system
+
+
+def browser_name(user_agent: str) -> str:
+    """As "Firefox on Linux"; of programs what they call themselves."""
+    return known_browser(user_agent) or user_agent[:40] or "Unknown browser"

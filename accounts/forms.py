@@ -1,8 +1,10 @@
 """The forms people sign in, join and change their sign-in with. Those of allauth say what they ask in our words."""
 
+from contextlib import suppress
 from typing import Any
 
 from allauth.account import forms as account
+from allauth.account.adapter import get_adapter as account_adapter
 from allauth.account.models import EmailAddress
 from allauth.core import context
 from allauth.mfa.adapter import get_adapter
@@ -13,6 +15,7 @@ from allauth.mfa.webauthn import forms as webauthn
 from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import UserCreationForm
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from accounts.models import Invitation, User
@@ -101,6 +104,13 @@ class NewPasswordForm(Plain, account.ChangePasswordForm):  # type: ignore[misc]
     labels = NEW_PASSWORD["labels"] | {"oldpassword": "Current password"}
     helps = NEW_PASSWORD["helps"]
 
+    def clean_oldpassword(self) -> str:
+        """Asked as at a sign-in: a wrong one is noted, and counts as a try."""
+        password: str = self.cleaned_data["oldpassword"]
+        if not account_adapter().reauthenticate(self.user, password):
+            raise account_adapter().validation_error("enter_current_password")
+        return password
+
 
 class FirstPasswordForm(Plain, account.SetPasswordForm):  # type: ignore[misc]
     labels, helps = NEW_PASSWORD["labels"], NEW_PASSWORD["helps"]
@@ -108,6 +118,14 @@ class FirstPasswordForm(Plain, account.SetPasswordForm):  # type: ignore[misc]
 
 class ForgottenForm(Plain, account.ResetPasswordForm):  # type: ignore[misc]
     labels = {"email": "E-mail"}
+    users: list[User]
+
+    def clean_email(self) -> str:
+        """Mail goes to an address that is its person's, not to one somebody only claims."""
+        email: str = super().clean_email()
+        confirmed = EmailAddress.objects.filter(email=email.lower(), verified=True).values_list("user_id", flat=True)
+        self.users = [user for user in self.users if user.pk in confirmed or user.email == email.lower()]
+        return email
 
 
 class ResetForm(Plain, account.ResetPasswordKeyForm):  # type: ignore[misc]
@@ -139,17 +157,34 @@ class AppForm(Plain, totp.ActivateTOTPForm):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         adapter, session = get_adapter(), context.request.session
-        sealed = session.get(SECRET_SESSION_KEY)
+        sealed = session.pop(SECRET_SESSION_KEY, None)
         super().__init__(*args, **kwargs)  # a new secret, and in clear in the session, which is saved later
         if self.is_bound and sealed:
-            self.secret = adapter.decrypt(sealed)
+            with suppress(ValidationError):  # the installation's keys changed meanwhile: the new one is scanned
+                self.secret = adapter.decrypt(sealed)
         session[SECRET_SESSION_KEY] = adapter.encrypt(self.secret)
 
 
-NO_PASSKEY = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # what reading something else ends in
+# What reading something else ends in.
+NO_PASSKEY = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+
+
+class PasskeyField(forms.JSONField):
+    widget = forms.HiddenInput
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except NO_PASSKEY:
+            raise get_adapter().validation_error("incorrect_code") from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return None  # it is of one moment, and not shown again
 
 
 class KnownPasskey(forms.Form):
+    credential = PasskeyField()
+
     def clean_credential(self) -> Any:
         try:
             return super().clean_credential()  # type: ignore[misc]
@@ -175,6 +210,7 @@ class PasskeyForm(Plain, webauthn.AddWebAuthnForm):  # type: ignore[misc]
     labels = {"name": "Name"}
     helps = {"name": "So that you know it again, as “Phone” or “Password manager”."}
     passwordless = forms.BooleanField(widget=forms.HiddenInput, initial=True)
+    credential = PasskeyField()
 
     def clean_name(self) -> str:
         return str(super().clean_name())[:80]

@@ -20,14 +20,15 @@ HANDED_ON = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_
 
 
 def welcome_link(origin: str) -> str:
-    """The address under which the owner's account is made from anywhere, as long as there is nobody."""
+    """The address under which the owner's account is made from anywhere, for a day, as long as there is nobody."""
     return f"{origin.rstrip('/')}{reverse('accounts:welcome')}?key={signing.dumps('owner', salt=SALT)}"
 
 
 def may_make_owner(request: HttpRequest) -> bool:
     """Who sits at this machine, or has the link that was printed on it."""
     try:
-        return bool(signing.loads(request.GET.get("key", ""), salt=SALT) == "owner")
+        age = settings.PASSWORD_RESET_TIMEOUT
+        return bool(signing.loads(request.GET.get("key", ""), salt=SALT, max_age=age) == "owner")
     except signing.BadSignature:
         return is_from_this_machine(request)
 
@@ -56,7 +57,7 @@ def enter(request: HttpRequest, user: User, method: str) -> HttpResponse:
     adapter = get_adapter()
     if request.user.is_authenticated:
         logout(request)  # another's session would take the record along when it ends
-    record_authentication(request, user, method, reauthenticated=True)  # first: whoever notes the sign-in reads it
+    record_authentication(request, user, method)  # first: whoever notes the sign-in reads it
     adapter.login(request, user)
     response: HttpResponse = adapter.post_login(
         request, user, email_verification="none", signal_kwargs=None, email=None, signup=False, redirect_url=None

@@ -1,9 +1,12 @@
-"""Leads the first visitor to making the owner's account, and notes when a session was last seen."""
+"""Leads the first visitor to making the owner's account, asks who one is once more, notes when a session was seen."""
 
 import hashlib
 import logging
 from collections.abc import Callable
 
+from allauth.account.adapter import get_adapter
+from allauth.account.internal.flows.reauthentication import suspend_request
+from allauth.core.exceptions import ReauthenticationRequired
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.core.cache import cache
@@ -11,10 +14,13 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.http import urlencode
 
 from accounts.models import User
 
 SEEN_NOTED_EVERY = 300  # seconds
+SECRET_FIELDS = {"password", "password1", "password2", "oldpassword", "code", "credential"}
+SECRET_HEADERS = ("HTTP_COOKIE", "HTTP_AUTHORIZATION")
 logger = logging.getLogger("perpdash.accounts")
 
 
@@ -33,6 +39,32 @@ class WelcomeMiddleware:
             if not self.has_people:
                 return redirect(welcome)
         return self.get_response(request)
+
+
+class ConfirmMiddleware:
+    """Sends who has to say once more who they are to where they can. What they sent is done after that.
+
+    As allauth's, which keeps what was sent as it is: in the session, a row of the database, where no secret may lie.
+    A form with one is to be filled in again.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, ReauthenticationRequired):
+            return None
+        ways = get_adapter().get_reauthentication_methods(request.user)
+        where = ways[0]["url"] if ways else reverse("account_login")
+        if SECRET_FIELDS.intersection(request.POST):
+            return redirect(f"{where}?{urlencode({'next': request.get_full_path()})}")
+        for header in SECRET_HEADERS:
+            request.META.pop(header, None)
+        response: HttpResponse = suspend_request(request, where)
+        return response
 
 
 class SeenMiddleware:

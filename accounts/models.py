@@ -6,9 +6,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.functions import Lower
 
 INVITED_FOR = timedelta(days=7)
+
+
+def validate_one_line(text: str) -> None:
+    """What the log repeats breaks none of its lines and turns none around."""
+    if not text.isprintable():
+        raise ValidationError("Take letters, digits, signs and spaces, in one line.")
 
 
 class User(AbstractUser):
@@ -17,7 +25,11 @@ class User(AbstractUser):
     email = models.EmailField("e-mail", null=True, blank=True, unique=True)  # type: ignore[assignment]
 
     class Meta(AbstractUser.Meta):
-        pass
+        constraints = [
+            models.UniqueConstraint(
+                Lower("username"), name="one_of_each_name", violation_error_message="Somebody has this name already."
+            )
+        ]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.email = self.email or None  # two people without e-mail are not two people with the same one
@@ -32,7 +44,7 @@ class ApiToken(models.Model):
         MANAGE = "manage", "Manage: also add, change and remove accounts"
 
     owner = models.ForeignKey(User, models.CASCADE, related_name="api_tokens")
-    name = models.CharField(max_length=80)
+    name = models.CharField(max_length=80, validators=[validate_one_line])
     scope = models.CharField(max_length=8, choices=Scope, default=Scope.READ)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from accounts.audit import note
 from accounts.forms import InviteForm
 from accounts.models import Invitation, User
+from accounts.origin import origin
 
 View = Callable[..., HttpResponse]
 
@@ -50,7 +51,7 @@ def people(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         text = Invitation.issue(owner, form.cleaned_data["note"], now=now)
         note(owner.pk, "invited", form.cleaned_data["note"])
-        link = request.build_absolute_uri(reverse("accounts:join", args=[text]))
+        link = origin(request) + reverse("accounts:join", args=[text])
         form = InviteForm()
     has_factor = Authenticator.objects.filter(user=OuterRef("pk")).exclude(type=Authenticator.Type.RECOVERY_CODES)
     return render(

@@ -1,6 +1,7 @@
 """Addresses of people: ours under the name of the app, those django-allauth looks up under its own names."""
 
 from allauth.account import views as account
+from allauth.account.decorators import reauthentication_required
 from allauth.mfa.base import views as mfa
 from allauth.mfa.recovery_codes import views as codes
 from allauth.mfa.totp import views as totp
@@ -50,7 +51,7 @@ allauth_urlpatterns = [
     path("you/confirm/code/", mfa.reauthenticate, name="mfa_reauthenticate"),
     path("you/confirm/passkey/", webauthn.reauthenticate_webauthn, name="mfa_reauthenticate_webauthn"),
     path("you/password/", account.password_change, name="account_change_password"),
-    path("you/password/set/", account.password_set, name="account_set_password"),
+    path("you/password/set/", reauthentication_required(account.password_set), name="account_set_password"),
     path("you/email/", account.email, name="account_email"),
     path("you/email/<str:key>/", account.confirm_email, name="account_confirm_email"),
     path("you/app/", never_cache(totp.activate_totp), name="mfa_activate_totp"),

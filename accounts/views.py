@@ -97,8 +97,9 @@ def sign_in_by_link(request: HttpRequest, pk: int, token: str) -> HttpResponse:
 
     It comes from whoever has the machine, and so asks for no second factor.
     """
-    user = User.objects.filter(pk=pk, is_active=True).first()
-    is_good = user is not None and sign_in_links.check_token(user, token)
-    if request.method == "POST" and user and is_good:
-        return enter(request, user, "link")
+    with transaction.atomic():  # of several who open it at once, all but one wait here, and find it used
+        user = User.objects.select_for_update().filter(pk=pk, is_active=True).first()
+        is_good = user is not None and sign_in_links.check_token(user, token)
+        if request.method == "POST" and user and is_good:
+            return enter(request, user, "link")
     return render(request, "accounts/link.html", {"person": user if is_good else None}, status=200 if is_good else 410)

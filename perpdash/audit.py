@@ -53,7 +53,9 @@ def note_failure(credentials: dict[str, Any], request: HttpRequest | None = None
     """What was typed as a name is not kept: it may well be a password."""
     with harmless():
         owner = User.objects.filter(username__iexact=str(credentials.get("username", ""))).first()
-        note(owner.pk if owner else None, "sign_in_failed", "" if owner else UNKNOWN_NAME, request=request)
+        is_in = request is not None and request.user.is_authenticated
+        what = "password_failed" if is_in else "sign_in_failed"
+        note(owner.pk if owner else None, what, "" if owner else UNKNOWN_NAME, request=request)
 
 
 @receiver(mfa.authentication_failed)

@@ -6,7 +6,6 @@ of ours: no person, no account, nothing somebody typed.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_address
 from secrets import compare_digest
 from typing import Any
 
@@ -24,6 +23,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from accounts.joining import is_from_this_machine
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, HeldRow
 from exchanges.tally import SECONDS, SHARES, Label, redis_client, tally
 from perpdash import access
@@ -32,7 +32,6 @@ from volume.completeness import STALE_AFTER
 from volume.models import DailyVolume, Preferences
 from volume.tasks import BEAT_SEEN, WORKER_SEEN
 
-FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
 STOCK, STOCK_FOR = "metrics/stock", 300  # what takes a walk through all days is counted so often, in seconds
 
 COUNTERS = {
@@ -70,11 +69,7 @@ def may_read(request: HttpRequest) -> bool:
     if settings.METRICS_TOKEN:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "bearer" and compare_digest(given.strip().encode(), settings.METRICS_TOKEN.encode())
-    try:
-        is_local = ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
-    except ValueError:
-        return False
-    return is_local and not any(name in request.headers for name in FORWARDED)
+    return is_from_this_machine(request)
 
 
 class Installation:

@@ -81,6 +81,7 @@ MIDDLEWARE = [
     "accounts.middleware.WelcomeMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "accounts.middleware.SeenMiddleware",
+    "accounts.middleware.ConfirmMiddleware",
     "perpdash.limits.CostlyPagesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -138,7 +139,7 @@ AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "accounts:sign-in"
 LOGIN_REDIRECT_URL = "volume:dashboard"
 LOGOUT_REDIRECT_URL = "accounts:sign-in"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+PASSWORD_HASHERS = ["accounts.hashing.Argon2"]
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_RESET_TIMEOUT = 24 * 3600  # also of links that sign in once
 SESSION_COOKIE_AGE = 30 * 24 * 3600

@@ -20,6 +20,8 @@ from perpdash import health, metrics
 admin.site.site_header = "perpdash"
 admin.site.site_title = "perpdash admin"
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # through our own door
+own_password = RedirectView.as_view(pattern_name="account_change_password")
+admin.site.password_change = own_password  # type: ignore[method-assign, assignment]
 for held in (EmailAddress, Authenticator, UserSession):  # each person's own, and not to be filled in by hand
     admin.site.unregister(held)
 

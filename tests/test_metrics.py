@@ -316,6 +316,12 @@ def test_a_proxy_on_this_machine_asks_for_others(header):
     assert Client().get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
 
 
+def test_behind_a_proxy_of_ours_nobody_is_taken_to_be_this_machine(settings):
+    factories.user(is_superuser=True)
+    settings.PROXIES = 1
+    assert Client().get("/metrics").status_code == 403
+
+
 def test_with_a_token_whoever_sends_it_reads_and_nobody_else(settings):
     user = factories.user(is_superuser=True)
     settings.METRICS_TOKEN = "let-me-see-the-figures"

@@ -1,6 +1,7 @@
 """`manage.py up`: the whole application in one process, started, doubled, ended and killed."""
 
 import os
+import pty
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -58,6 +60,47 @@ def test_it_serves_says_where_and_ends_when_told(start: Start) -> None:
     assert httpx.get(origin, follow_redirects=False).headers["location"] == "/welcome/"
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "is_terminal", "is_shown"), [("1", False, True), ("", True, True), ("", False, False)]
+)
+def test_what_signs_in_is_shown_to_who_sits_there_and_kept_in_no_log(
+    tmp_path: Path, sandbox: str, is_terminal: bool, is_shown: bool
+) -> None:
+    environment = os.environ | {
+        "DATABASE_URL": "", "REDIS_URL": "", "SANDBOX": sandbox, "VAR_DIR": str(tmp_path),
+        "COINGECKO_API_URL": "http://127.0.0.1:9",
+    }  # fmt: skip
+
+    def manage(*command: str, **options: Any) -> "subprocess.Popen[str]":
+        words = [sys.executable, "manage.py", *command]
+        return subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **options)
+
+    def tell(code: str) -> str:
+        return manage("shell", "-v0", "-c", code, stdout=subprocess.PIPE).communicate(timeout=60)[0].strip()
+
+    assert manage("migrate", "-v0").wait(60) == 0
+    tell("from accounts.models import User; User.objects.create(username='ada', is_superuser=True)")
+    ours, theirs = pty.openpty() if is_terminal else os.pipe()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = manage("up", "--port", str(port), stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    try:
+        said = ""
+        while "ign_in_link" not in said and "/sign-in/" not in said:
+            said += os.read(ours, 4096).decode()
+        assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        os.close(ours)
+    assert ("/sign-in/" in said) == is_shown
+    assert ("manage.py sign_in_link" in said) != is_shown
+    noted = tell("from accounts.models import AuditEvent; print(AuditEvent.objects.filter(what='link_made').count())")
+    assert noted.endswith(str(int(is_shown)))
 
 
 def test_a_second_one_on_the_same_folder_is_refused(start: Start) -> None:

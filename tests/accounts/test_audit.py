@@ -75,7 +75,7 @@ def test_an_act_of_a_program_names_its_token(ada, account):
     client = Client(headers={"Authorization": f"Bearer {text}", "User-Agent": "trader/1.0"})
     AuditEvent.objects.all().delete()
     client.patch(f"/api/v1/credentials/{account.pk}/", {"is_enabled": False}, content_type="application/json")
-    assert said() == ["Hyperliquid · Main paused, over the API with the token bot, from 127.0.0.1 with trader/1.0"]
+    assert said() == ["Hyperliquid · Main paused, over the API with the token bot, from 127.0.0.1 with “trader/1.0”"]
 
 
 def test_an_act_from_the_command_line_is_nobodys_and_from_nowhere(ada):
@@ -236,6 +236,15 @@ def test_a_changed_password_is_in_the_log(with_password):
     assert "horse" not in str(list(AuditEvent.objects.values()))
 
 
+def test_a_password_guessed_in_an_open_session_is_in_the_log(with_password):
+    client, other = sign_in("ada", factories.PASSWORD), "another horse battery staple"
+    client.post("/you/password/", {"oldpassword": "hunter2", "password1": other, "password2": other})
+    client.post("/you/confirm/", {"password": "hunter3"})
+    assert [words.split(",")[0] for words in said()[1:]] == ["Wrong password given while signed in"] * 2
+    assert set(AuditEvent.objects.values_list("owner", "actor")) == {(with_password.pk, "ada")}
+    assert "hunter" not in str(list(AuditEvent.objects.values()))
+
+
 def test_changes_of_second_factors_are_in_the_log(ada):
     AuditEvent.objects.all().delete()
     factor = Authenticator(user=ada, type=Authenticator.Type.TOTP, data={"secret": "planted"})
@@ -287,11 +296,25 @@ def test_an_account_that_is_removed_in_the_admin_is_noted_once(admin, account):
     assert done(owner=account.owner) == ["account_removed"]
 
 
-def test_a_person_can_be_removed_in_the_admin_with_all_that_is_theirs(admin, ada):
+def test_nobody_is_removed_in_the_admin_as_the_log_would_go_with_them(admin, ada):
     eve = factories.user("eve")
-    admin.post(reverse("admin:accounts_user_delete", args=[eve.pk]), {"post": "yes"})
-    assert not User.objects.filter(pk=eve.pk).exists()
-    assert AuditEvent.objects.get().about == "user eve"
+    note(eve.pk, "exported")
+    assert admin.post(reverse("admin:accounts_user_delete", args=[eve.pk]), {"post": "yes"}).status_code == 403
+    values = {"action": "delete_selected", "_selected_action": [eve.pk], "post": "yes"}
+    admin.post(reverse("admin:accounts_user_changelist"), values)
+    assert "exported" in done(owner=eve)
+
+
+def test_a_password_set_in_the_admin_is_in_the_log_of_whose_it_is(admin, ada):
+    eve = factories.user("eve")
+    AuditEvent.objects.all().delete()
+    values = {"password1": factories.PASSWORD, "password2": factories.PASSWORD, "usable_password": "true"}
+    admin.post(reverse("admin:auth_user_password_change", args=[eve.pk]), values)
+    eve.refresh_from_db()
+    assert eve.check_password(factories.PASSWORD)
+    assert sorted(AuditEvent.objects.values_list("owner", "actor", "what")) == [
+        (eve.pk, "ada", "admin_changed"), (eve.pk, "ada", "password_changed"),
+    ]  # fmt: skip
 
 
 def test_nobody_writes_the_log_in_the_admin(admin, ada):
@@ -322,6 +345,18 @@ def test_what_is_undone_was_never_noted(page, account):
         holding.pause(account)
         transaction.set_rollback(True)
     assert done() == []
+
+
+def test_what_a_program_calls_itself_can_not_pass_for_the_log(page):
+    page.post("/settings/", {"counts_forced": "on"}, headers={"User-Agent": "x”, signed out by the “owner\u202e"})
+    assert said()[-1].endswith("from 203.0.113.7 with “x, signed out by the owner”")
+
+
+def test_a_token_named_before_names_were_looked_at_breaks_no_line(ada, account):
+    text = ApiToken.issue(ada, "bot\u202e\nfrom 192.0.2.1", ApiToken.Scope.MANAGE)
+    client = Client(headers={"Authorization": f"Bearer {text}"})
+    client.patch(f"/api/v1/credentials/{account.pk}/", {"is_enabled": False}, content_type="application/json")
+    assert AuditEvent.objects.latest("pk").token == "botfrom 192.0.2.1"
 
 
 def test_long_and_strange_words_fit(page, ada):

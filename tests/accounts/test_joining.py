@@ -2,13 +2,17 @@
 
 import io
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core import mail
 from django.core.management import CommandError, call_command
@@ -18,6 +22,7 @@ from django.utils import timezone
 
 from accounts.adapter import post
 from accounts.joining import welcome_link
+from accounts.management.commands.sign_in_link import link_for
 from accounts.models import Invitation
 from tests import factories
 
@@ -56,7 +61,7 @@ def command(name: str, *arguments: str) -> str:
     return out.getvalue().strip()
 
 
-def at_once(*addresses: str) -> list[int]:
+def at_once(*addresses: str, names: Sequence[str] = ()) -> list[int]:
     """Each is asked by another newcomer in the same moment; the answers' status codes."""
     if connection.vendor == "sqlite":
         pytest.skip("the tests' SQLite lives in memory, where writers do not wait for one another")
@@ -64,8 +69,9 @@ def at_once(*addresses: str) -> list[int]:
 
     def visit(number: int) -> None:
         try:
+            name = names[number] if names else f"newcomer-{number}"
             start.wait()
-            answers.append(Client().post(addresses[number], NEW | {"username": f"newcomer-{number}"}).status_code)
+            answers.append(Client().post(addresses[number], NEW | {"username": name}).status_code)
         finally:
             connection.close()
 
@@ -139,6 +145,38 @@ def test_a_link_of_another_installation_makes_no_owner(settings):
     link = welcome_link("")
     settings.SECRET_KEY = "of another installation, and long enough to be a key"
     assert Client(**STRANGER).post(link, NEW).status_code == 403
+
+
+def test_the_printed_link_ends_after_a_day(clock):
+    address = welcome_link("")
+    clock.move(24 * 3600 + 1)
+    assert Client(**STRANGER).post(address, NEW).status_code == 403
+    assert not User.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_link_that_signs_in_once_does_so_for_one_of_several(ada):
+    link = link_for(ada, "")
+    assert sorted(at_once(link, link, link, link)) == [302, 410, 410, 410]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_join_at_once_under_one_name_in_other_letters_one_does(ada):
+    assert sorted(at_once(invited(ada), invited(ada), names=["eve", "EVE"])) == [200, 302]
+    assert User.objects.filter(username__iexact="eve").count() == 1
+
+
+def test_where_two_names_differ_only_in_case_an_upgrade_says_what_to_do():
+    """As it could be before: the check that runs before the constraint is there."""
+    migration = import_module("accounts.migrations.0003_names_and_log")
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX one_of_each_name")
+    for name in ("ada", "Ada", "eve"):
+        factories.user(name)
+    with pytest.raises(CommandError, match=r"differ only in upper and lower case: ada, Ada\. Nothing was changed\."):
+        migration.refuse_twins(apps, SimpleNamespace(connection=connection))
+    User.objects.filter(username="Ada").update(username="Ada2")
+    migration.refuse_twins(apps, SimpleNamespace(connection=connection))
 
 
 @pytest.mark.django_db(transaction=True)

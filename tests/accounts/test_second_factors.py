@@ -204,6 +204,15 @@ def test_the_app_is_on_only_after_its_first_code_fits(browser):
     assert set(Authenticator.objects.values_list("type", flat=True)) == {"totp", "recovery_codes"}
 
 
+def test_where_the_keys_changed_meanwhile_a_new_app_is_set_up_from_the_start(browser):
+    browser.get("/you/app/")
+    with NEW:
+        again = browser.post("/you/app/", {"code": "000000"})
+        assert again.status_code == 200
+        text = again.context["form"].secret
+        assert browser.post("/you/app/", {"code": code(text)})["Location"] == "/you/codes/"
+
+
 def test_recovery_codes_come_as_a_file(codes, browser):
     file = browser.get("/you/codes/download/")
     assert file.content.decode().split() == codes
@@ -244,7 +253,11 @@ def test_a_passkey_is_always_asked_for_finger_or_pin(browser):
     )
 
 
-@pytest.mark.parametrize("credential", ["", "x", "{}", "[]", '{"id": 1}', '{"response": {"userHandle": "MQ"}}'])
+@pytest.mark.parametrize(
+    "credential",
+    ["", "x", "{}", "[]", '{"id": 1}', '{"response": {"userHandle": "MQ"}}', "[" * 100_000, "[" * 500 + "]" * 500,
+     '{"response": ' + "[" * 990 + "]" * 990 + "}", "9" * 5000, "NaN"],
+)  # fmt: skip
 def test_what_is_no_passkey_is_refused(browser, credential):
     client = Client()
     client.get("/sign-in/passkey/", headers={"accept": "application/json"})

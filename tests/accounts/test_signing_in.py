@@ -294,7 +294,7 @@ def test_a_forgotten_password_is_reset_by_mail_once_and_ends_every_session(brows
     settings.MAIL = True
     EmailAddress.objects.create(user=ada, email="ada@example.org", verified=True, primary=True)
     Client().post("/forgotten/", {"email": "Ada@example.org"})
-    link = re.search(r"http://testserver(/forgotten/\S+)", sent()[0].body)[1]
+    link = re.search(r"http://[\w.:]+(/forgotten/\S+)", sent()[0].body)[1]
     client = Client()
     form = client.get(link, follow=True)
     assert "no-store" in form["Cache-Control"]
@@ -305,6 +305,25 @@ def test_a_forgotten_password_is_reset_by_mail_once_and_ends_every_session(brows
     assert Client().post("/sign-in/", {"login": "ada", "password": ANOTHER}).status_code == 302
     assert "This link no longer works" in Client().get(link, follow=True).content.decode()
     assert [one.subject for one in sent()][-1] == "perpdash: your sign-in was changed"
+
+
+def test_an_address_that_waits_to_be_confirmed_resets_nothing(ada, settings):
+    settings.MAIL = True
+    EmailAddress.objects.create(user=ada, email="ada@example.org", verified=False, primary=False)
+    assert Client().post("/forgotten/", {"email": "ada@example.org"}).status_code == 302
+    assert sent() == []
+
+
+@pytest.mark.parametrize("is_encrypted", [True, False])
+def test_a_mail_leads_where_the_page_is_served_whatever_a_stranger_asks_for(ada, settings, tmp_path, is_encrypted):
+    settings.MAIL, settings.EMBEDDED, settings.VAR_DIR = True, True, tmp_path
+    (tmp_path / "origin.txt").write_text("http://testserver:8100")
+    settings.HTTPS, settings.ALLOWED_HOSTS = is_encrypted, ["perp.example", "testserver"]
+    EmailAddress.objects.create(user=ada, email="ada@example.org", verified=True, primary=True)
+    Client().post("/forgotten/", {"email": "ada@example.org"}, headers={"host": "testserver:6666"})
+    origin = "https://perp.example" if is_encrypted else "http://testserver:8100"
+    assert f"{origin}/forgotten/" in sent()[0].body
+    assert "6666" not in sent()[0].body
 
 
 def test_without_mail_the_way_is_the_machines(ada):
@@ -371,8 +390,9 @@ def test_without_mail_an_address_waits(browser, ada):
     assert ada.email is None
 
 
-def test_changing_an_address_asks_once_more_who_it_is(ada):
+def test_changing_an_address_asks_once_more_who_it_is(ada, clock):
     client = signed_in()
+    clock.move(601)
     answer = client.post("/you/email/", {"email": "eve@example.org", "action_add": "1"})
     assert answer["Location"].startswith("/you/confirm/")
     assert not EmailAddress.objects.exists()

@@ -48,6 +48,14 @@ def test_a_token_only_reads_unless_more_is_asked_for(page, ada):
     assert ApiToken.issue(ada, "bot") and ada.api_tokens.get().scope == READ
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "bot\u202e", "bell\x07", "x" * 81])
+def test_a_name_that_would_spoil_the_log_is_refused(page, ada, name):
+    assert not page.post(TOKENS, {"name": name, "scope": "read"}).context["text"]
+    with pytest.raises(CommandError, match="This is no name for a token"):
+        call_command("create_token", "--owner", "ada", "--name", name)
+    assert not ada.api_tokens.exists()
+
+
 def test_a_new_token_is_shown_once_and_kept_nowhere(page, ada):
     answer = page.post(TOKENS, {"name": "bot", "scope": "manage"})
     token = ada.api_tokens.get()

@@ -5,11 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from accounts.models import AuditEvent
 from exchanges.fields import SecretError
 from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.sandbox import Sandbox, bybit
@@ -395,6 +397,18 @@ def test_the_command_only_says_what_would_go_until_it_is_told_yes(account):
     ):
         call_command("delete_data", "--owner", "ada")
     assert Fill.objects.exists()
+
+
+def test_a_person_can_be_gone_wholly_by_the_command_line_and_it_alone_tells(ada, account, hers, client):
+    client.post("/you/tokens/", {"name": "bot", "scope": "read"})
+    assert ada.audit_events.exists()
+    call_command("delete_data", "--owner", "ada", "--sign-in-too", "--yes")
+    assert not get_user_model().objects.filter(username="ada").exists()
+    assert client.get("/you/").status_code == 302
+    assert rows_of(hers.owner)["fills"]
+    last = AuditEvent.objects.first()
+    assert (last.owner, last.what, last.about) == (None, "person_removed", "ada")
+    assert not AuditEvent.objects.filter(what="token_made").exists()
 
 
 def test_a_reading_under_way_ends_when_everything_is_removed(account, clock):

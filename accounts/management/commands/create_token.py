@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.audit import note
@@ -24,6 +25,10 @@ class Command(BaseCommand):
         owner = User.objects.filter(username=options["owner"]).first()
         if owner is None:
             raise CommandError(f"There is nobody named {options['owner']!r}.")
+        try:
+            ApiToken._meta.get_field("name").clean(options["name"], None)
+        except ValidationError as wrong:
+            raise CommandError(f"This is no name for a token. {' '.join(wrong.messages)}") from None
         text = ApiToken.issue(owner, options["name"], options["scope"])
         note(owner.pk, "token_made", options["name"])
         return text

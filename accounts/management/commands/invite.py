@@ -8,8 +8,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.audit import note
-from accounts.management.commands.sign_in_link import add_origin, served_at
+from accounts.management.commands.sign_in_link import add_origin
 from accounts.models import Invitation, User
+from accounts.origin import served_at
 
 
 class Command(BaseCommand):

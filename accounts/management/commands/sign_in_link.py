@@ -3,16 +3,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
 from accounts.audit import note
 from accounts.joining import welcome_link
 from accounts.models import User
+from accounts.origin import served_at
 from accounts.tokens import sign_in_links
-
-ORIGIN = "origin.txt"  # under VAR_DIR: where `up` serves
 
 
 def link_for(user: User, origin: str) -> str:
@@ -21,14 +19,6 @@ def link_for(user: User, origin: str) -> str:
 
 def add_origin(parser: ArgumentParser) -> None:
     parser.add_argument("--origin", help="as https://perpdash.example.org; where perpdash is served if left out")
-
-
-def served_at() -> str:
-    """Where pages are opened, as far as the settings and `up` tell."""
-    kept = settings.VAR_DIR / ORIGIN
-    if settings.HTTPS:
-        return f"https://{settings.ALLOWED_HOSTS[0].lstrip('.')}"
-    return kept.read_text() if kept.exists() else "http://127.0.0.1:8000"
 
 
 class Command(BaseCommand):

@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from filelock import FileLock, Timeout
 
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # to be bound to; nobody opens a page there
 GRACE = 8.0  # seconds a running task gets to finish its page
 
 
@@ -122,18 +123,25 @@ class Command(BaseCommand):
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def _say_where(self, host: str, port: int) -> None:
+        from accounts.audit import note
         from accounts.joining import is_loopback, welcome_link
-        from accounts.management.commands.sign_in_link import ORIGIN, link_for
+        from accounts.management.commands.sign_in_link import link_for
         from accounts.models import User
+        from accounts.origin import ORIGIN_FILE
 
-        origin = f"http://{host}:{port}"
-        (settings.VAR_DIR / ORIGIN).write_text(origin)  # for links made by the command line
+        name = settings.ALLOWED_HOSTS[0].lstrip(".") if host in EVERY_ADDRESS else host
+        origin = f"http://{name}:{port}"
+        (settings.VAR_DIR / ORIGIN_FILE).write_text(origin)  # for links that are read elsewhere
+        is_seen_by_one = self.stdout.isatty() or settings.SANDBOX  # where no log keeps what lets people in
         owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
         self.stdout.write(f"perpdash is at {origin}/")
         if owner is None and is_loopback(host):
             self.stdout.write("Open it to make your account.")
+        elif not is_seen_by_one:
+            self.stdout.write("A link that lets you in: manage.py sign_in_link")
         elif owner is None:
             self.stdout.write(f"Open it to make your account: {welcome_link(origin)}")
         else:
+            note(owner.pk, "link_made")
             self.stdout.write(f"Sign in once, as {owner.username}: {link_for(owner, origin)}")
         self.stdout.flush()
