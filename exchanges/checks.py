@@ -11,7 +11,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 START = "start"  # the tag of what keeps every process from starting
 # What stands in examples, and in keys that were meant to be changed.
-PLACEHOLDERS = ("changeme", "change-me", "change_me", "insecure", "password", "example", "placeholder", "your-")
+PLACEHOLDERS = (
+    "changeme", "change-me", "change_me", "insecure", "password", "example", "placeholder", "your-", "secret-key",
+    "qwerty", "battery",
+)  # fmt: skip
 FEWEST_STEPS = 6
 MAKE_NEW = "Make a new one (python3 -c 'import secrets; print(secrets.token_urlsafe(50))')"
 THEN_ROTATE = "restart every process, and run manage.py rotate_secrets."

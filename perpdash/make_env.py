@@ -22,6 +22,8 @@ SECRETS = {
     "email_url": "",
     "sentry_dsn": "",
 }
+# NAME=value, and what compose takes for a comment after it.
+LINE = r"^(\w+)=([^\n]+?)(?:\s+#.*)?$"
 FORMER_NAMES = {"database_password": "POSTGRES_PASSWORD"}
 ENV = """\
 # Three values for docker compose. Keys and passwords are files under var/secrets/; all other settings: .env.example.
@@ -39,7 +41,7 @@ COMPOSE_PROFILES=tls
 def make(here: Path) -> Iterator[str]:
     """Makes what is missing under `here`, and says what it did and what is left to do. Gives no secret away."""
     env = here / ".env"
-    kept = dict(re.findall(r"^(\w+)=(.+)$", env.read_text(), re.MULTILINE)) if env.exists() else {}
+    kept = dict(re.findall(LINE, env.read_text(), re.MULTILINE)) if env.exists() else {}
     folder = here / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     # The containers' users are nobody on this machine, and compose hands them the files as they are: so the files
@@ -49,7 +51,8 @@ def make(here: Path) -> Iterator[str]:
         setting = FORMER_NAMES.get(name, name.upper())
         # An installation that had its keys in .env keeps them: with others it could not read what it stored.
         if _write(folder / name, kept.get(setting, "").strip("'\" ") or text, 0o644):
-            yield f"{FOLDER / name} " + (f"holds what {setting} in .env says." if setting in kept else "is made.")
+            taken = f"holds what {setting} in .env says: take that line out there, containers would show it."
+            yield f"{FOLDER / name} {taken if setting in kept else 'is made.'}"
     if _write(env, ENV, 0o600):
         yield ".env is made."
         kept = {"COMPOSE_PROFILES": "tls"}

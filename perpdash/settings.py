@@ -3,7 +3,7 @@
 import sys
 import tomllib
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import django_stubs_ext
 from csp.constants import NONE, SELF
@@ -24,7 +24,9 @@ DEBUG = env.bool("DEBUG", default=False)
 VAR_DIR = Path(env.str("VAR_DIR", default="") or BASE_DIR / "var").resolve()
 REDIS_URL = env.str("REDIS_URL", default="")
 if _password := env.str("REDIS_PASSWORD", default=""):  # apart from the address, so that it can come as a file
-    REDIS_URL = REDIS_URL.replace("://", f"://:{quote(_password, safe='')}@", 1)
+    _before, _at, _host = urlsplit(REDIS_URL).netloc.rpartition("@")
+    _user = _before.partition(":")[0]
+    REDIS_URL = urlsplit(REDIS_URL)._replace(netloc=f"{_user}:{quote(_password, safe='')}@{_host}").geturl()
 EMBEDDED = not REDIS_URL  # one process tree: no broker, no cache server, in-process channel layer
 SANDBOX = env.bool("SANDBOX", default=False)  # every venue is answered in process by its sandbox
 

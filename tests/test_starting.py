@@ -11,6 +11,8 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from perpdash.environment import Environment
+
 NOWHERE = "redis://127.0.0.1:1/0"
 SAFE = {
     "SECRET_KEY": "for-this-run-only-and-long-enough-to-pass-the-check", "SALT_KEY": "for-this-run-only-salt",
@@ -90,6 +92,31 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         SALT_KEY_FILE=str(empty), SECRET_KEY_FALLBACKS_FILE=str(empty),
     )  # fmt: skip
     assert said.stdout == "(['for-this-run-only-salt'], [])\n", said.stderr
+
+
+def test_an_empty_file_leaves_the_setting_to_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / ".env").write_text("A_KEY=of the file\n")
+    monkeypatch.setenv("A_KEY_FILE", str(tmp_path / "empty"))
+    monkeypatch.delenv("A_KEY", raising=False)
+    env = Environment()
+    env.read_env(tmp_path / ".env")
+    assert env.str("A_KEY", default="") == "of the file"
+    monkeypatch.delenv("A_KEY")
+
+
+@pytest.mark.parametrize("password", ["$ecret", r"a\$b$", "pa$$word"])
+def test_a_password_may_have_dollars_in_it(password: str, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(password)
+    for environment in ({"DATABASE_PASSWORD": password}, {"DATABASE_PASSWORD_FILE": str(tmp_path / "password")}):
+        url = "postgres://perpdash@127.0.0.1/perpdash"
+        said = read(tmp_path, "settings.DATABASES['default']['PASSWORD']", DATABASE_URL=url, **environment)
+        assert said.stdout == f"{password}\n", said.stderr
+
+
+def test_redis_may_know_us_by_a_name(tmp_path: Path) -> None:
+    said = read(tmp_path, "settings.REDIS_URL", REDIS_URL="redis://app@127.0.0.1:1/0", REDIS_PASSWORD="p@ss")
+    assert said.stdout == "redis://app:p%40ss@127.0.0.1:1/0\n", said.stderr
 
 
 @pytest.mark.parametrize("program", ["daphne", "beat", "manage"])

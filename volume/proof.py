@@ -25,7 +25,6 @@ from volume.models import Preferences, VolumeCheck
 from volume.rollup import differences, outdated, start_of, usd_prices
 
 KEPT = 50  # findings; what comes after them is counted
-CHECKS_KEPT = timedelta(days=90)
 TOLERANCE = timedelta(minutes=5)  # the venues' clocks are not ours
 DAY = timedelta(days=1)
 State, Outcome = Coverage.State, SyncRun.Outcome
@@ -52,7 +51,6 @@ def prove(credential: ExchangeCredential, now: datetime) -> VolumeCheck:
     with transaction.atomic():
         ExchangeCredential.objects.select_for_update().get(pk=account.pk)
         check.save()
-        account.checks.filter(checked_at__lt=now - CHECKS_KEPT).delete()
     return check
 
 

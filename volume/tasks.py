@@ -17,9 +17,11 @@ from django.utils import timezone
 
 from exchanges.connect import PATIENT
 from exchanges.fields import SecretError
-from exchanges.models import STOPPED, ExchangeCredential, Health, SyncRun
+from exchanges.models import STOPPED, Coverage, ExchangeCredential, Health, Reread, SyncRun
+from exchanges.sync import GAP_RETRY
 from exchanges.tally import tally
 from exchanges.venues import VENUES
+from exchanges.venues.base import Reason
 from volume import live, prices, reconcile, runlog, trouble
 from volume.models import VolumeCheck
 from volume.proof import prove
@@ -97,6 +99,13 @@ def _set_clocks_back(now: datetime) -> None:
         logger.warning("This machine's clock was set back: accounts noted in the time to come are read now.")
     longest = now + timedelta(seconds=settings.LEASE_SECONDS + PATIENT) + CLOCK_SLACK
     ExchangeCredential.objects.filter(leased_until__gt=longest).update(leased_until=now)
+    Coverage.objects.filter(retry_at__gt=now + GAP_RETRY + CLOCK_SLACK).update(retry_at=now)
+    Reread.objects.filter(retry_at__gt=now + GAP_RETRY + CLOCK_SLACK).update(retry_at=now)
+
+
+def clock_is_doubted() -> bool:
+    """Whether a venue said that this machine's clock is wrong: then nothing is forgotten for being old."""
+    return ExchangeCredential.objects.filter(health_reason=Reason.CLOCK).exists()
 
 
 def _wake_readable(now: datetime) -> None:
@@ -171,6 +180,8 @@ def bring_up_to_date() -> None:
 @shared_task
 def forget_old_runs() -> None:
     """Keeps the run log readable: polls that brought nothing go first, the rest, and proofs, much later."""
+    if clock_is_doubted():
+        return
     now = timezone.now()
     quiet_until, until, proved_until = (
         now - timedelta(days=days) for days in (settings.QUIET_RUNS_DAYS, settings.RUNS_DAYS, settings.CHECKS_DAYS)
@@ -215,7 +226,7 @@ def prove_due() -> None:
     night = datetime.combine(now.date(), NIGHTLY, tzinfo=now.tzinfo)
     if night > now:
         night -= timedelta(days=1)
-    proved = VolumeCheck.objects.filter(checked_at__gte=night).values("credential_id")
+    proved = VolumeCheck.objects.filter(checked_at__range=(night, now + CLOCK_SLACK)).values("credential_id")
     for pk in ExchangeCredential.objects.filter(venue__in=VENUES).exclude(pk__in=proved).values_list("pk", flat=True):
         prove_account.apply_async((pk,), expires=600)
 

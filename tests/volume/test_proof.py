@@ -387,18 +387,6 @@ def test_the_first_fifty_are_kept_and_all_are_counted(account, clock):
     assert (check.found, len(check.findings)) == (70, 50)
 
 
-def test_proofs_are_kept_ninety_days(account, clock):
-    other = factories.credential(label="Other", secrets={"address": DEMO_SUB})
-    prove(account, clock.now())
-    prove(other, clock.now())
-    clock.move(86400 * 89)
-    prove(account, clock.now())
-    clock.move(86400 * 2)
-    prove(account, clock.now())
-    assert account.checks.count() == 2
-    assert other.checks.count() == 1
-
-
 def test_an_account_removed_meanwhile_leaves_no_proof(account, clock):
     left = ExchangeCredential.objects.get()
     holding.remove(account)

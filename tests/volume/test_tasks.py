@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.usersessions.models import UserSession
 from celery.worker.request import Request
 from django.conf import settings
 from django.contrib.sessions.models import Session
@@ -12,7 +13,7 @@ from django.utils import timezone
 from kombu import Message
 
 from accounts.models import AuditEvent, Invitation
-from exchanges.models import ExchangeCredential, SyncRun
+from exchanges.models import Coverage, ExchangeCredential, SyncRun
 from exchanges.sandbox import Sandbox
 from exchanges.sandbox.base import to_ms
 from perpdash.celery import app
@@ -20,6 +21,7 @@ from perpdash.tasks import forget_people
 from tests import factories
 from volume import holding, tasks
 from volume.models import VolumeCheck
+from volume.proof import prove
 
 pytestmark = pytest.mark.django_db
 
@@ -292,6 +294,31 @@ def test_proofs_are_kept_as_long_as_the_setting_says(stored, settings):
         VolumeCheck.objects.create(credential=stored, checked_at=timezone.now() - timedelta(days=days))
     tasks.forget_old_runs()
     assert VolumeCheck.objects.get().checked_at == timezone.now() - timedelta(days=399)
+    prove(stored, timezone.now())
+    assert VolumeCheck.objects.count() == 2
+
+
+def test_nothing_is_forgotten_while_a_venue_says_that_the_clock_is_wrong(stored):
+    run(stored, timedelta(days=1000))
+    AuditEvent.objects.create(at=timezone.now() - timedelta(days=1000), owner=stored.owner, way="page", what="old")
+    ExchangeCredential.objects.update(health_reason="clock")
+    tasks.forget_old_runs()
+    forget_people()
+    assert SyncRun.objects.count() == AuditEvent.objects.filter(what="old").count() == 1
+
+
+def test_what_a_clock_put_into_the_time_to_come_is_not_waited_for(stored):
+    now = timezone.now()
+    VolumeCheck.objects.create(credential=stored, checked_at=now + timedelta(days=3))
+    Coverage.objects.create(
+        credential=stored, stream="fills", state="gap", from_at=now - timedelta(days=2),
+        until_at=now - timedelta(days=1), retry_at=now + timedelta(hours=25),
+    )  # fmt: skip
+    ExchangeCredential.objects.update(due_at=now + timedelta(hours=1))
+    tasks.refresh_due()
+    assert Coverage.objects.get().retry_at == now
+    tasks.prove_due()
+    assert handed_out("prove_account") == [stored.pk]
 
 
 def test_what_was_done_long_ago_and_what_has_run_out_is_forgotten(stored, settings):
@@ -302,9 +329,11 @@ def test_what_was_done_long_ago_and_what_has_run_out_is_forgotten(stored, settin
         end = now + timedelta(hours=hours)
         Invitation.objects.create(made_by=owner, digest=str(hours), expires_at=end, used_at=now)
         Session.objects.create(session_key=str(hours), session_data="", expire_date=end)
+        UserSession.objects.create(user=owner, session_key=str(hours), ip="203.0.113.7", user_agent="x")
     forget_people()
     assert AuditEvent.objects.filter(what__startswith="after").get().what == f"after {settings.AUDIT_DAYS - 1} days"
     assert Invitation.objects.get().digest == Session.objects.get().session_key == "1"
+    assert UserSession.objects.get().session_key == "1"
 
 
 def test_a_run_whose_worker_was_killed_is_told_to_have_stopped(stored):

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import redis
 from django.conf import settings
 from django.core.cache import cache
 from django.core.management.base import BaseCommand, CommandError
@@ -82,11 +81,7 @@ class Command(BaseCommand):
 def nobody_else() -> Iterator[None]:
     """Keeps `up` from starting meanwhile. Raises CommandError where perpdash runs: it would store into both."""
     if not settings.EMBEDDED:
-        try:
-            is_running = any(cache.get_many([BEAT_SEEN, WORKER_SEEN]).values())
-        except redis.RedisError:
-            is_running = False  # without Redis there is no work
-        if is_running:
+        if any(cache.get_many([BEAT_SEEN, WORKER_SEEN]).values()):  # without Redis there is no work, and no answer
             raise CommandError("Nothing is restored: perpdash runs. Stop web, worker and beat, and wait a minute.")
         yield
         return
