@@ -15,7 +15,7 @@ def kept_keys(folder: Path) -> dict[str, str]:
     """
     path = folder / "keys.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database beside it is nobody else's either
         keys = {"SECRET_KEY": secrets.token_urlsafe(50), "SALT_KEY": secrets.token_urlsafe(32)}
         number, draft = tempfile.mkstemp(dir=folder, prefix="keys.")  # readable by its owner only
         with os.fdopen(number, "w") as file:

@@ -81,11 +81,12 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "accounts.middleware.WelcomeMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "accounts.middleware.SignInMiddleware",
     "accounts.middleware.SeenMiddleware",
     "accounts.middleware.ConfirmMiddleware",
     "perpdash.limits.CostlyPagesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "perpdash.refusals.RefusalMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -99,6 +100,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "perpdash.pages.installation",
             ],
         },
     },
@@ -146,8 +148,7 @@ AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"
 PASSWORD_RESET_TIMEOUT = 24 * 3600  # also of links that sign in once
 SESSION_COOKIE_AGE = 30 * 24 * 3600
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    {"NAME": f"accounts.passwords.{name}"} for name in ("NotLikeTheName", "NotShort", "NotCommon")
 ]
 # django-allauth. Only the pages of it that accounts/urls.py names are there: nobody signs up but by invitation.
 ALLAUTH_TRUSTED_PROXY_COUNT = PROXIES

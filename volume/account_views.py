@@ -68,11 +68,12 @@ def add(request: HttpRequest, venue: str) -> HttpResponse:
     form = CredentialForm(VENUES[venue], request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid() and form.credentials:
         with _refusals(form):
+            owned = set(ExchangeCredential.objects.filter(owner_id=owner_of(request)).values_list("pk", flat=True))
             credential = holding.add(
                 request.user, venue, form.cleaned_data["label"], form.credentials,
                 now=timezone.now(), allow_trading_key=form.cleaned_data.get("allow_trading_key", False),
             )  # fmt: skip
-            what = "is back, with its history" if credential.runs.exists() else "is added"
+            what = "is back, with its history" if credential.pk in owned else "is added"
             messages.success(request, f"{credential} {what}. {credential.description} Its fills are being read.")
             return redirect("volume:account", pk=credential.pk)
     return render(request, "volume/add.html", _form_context(form))

@@ -82,7 +82,7 @@ TABLES = (
     ),
     Table(
         "runs.csv", SyncRun,
-        "The readings: what was asked, what came, how it ended. Quiet ones are kept two days, others half a year.",
+        "The readings: what was asked, what came, how it ended. Old ones are removed, quiet ones first.",
         (
             "credential_id", "trigger", "started_at", "ended_at", "since", "until", "asked", "requests", "retries",
             "waited_seconds", "waits", "rows", "new", "seen", "skipped", "held", "retracted", "amended",
