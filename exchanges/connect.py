@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.conf import settings
 from limits.storage import storage_from_string
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from exchanges.apps import ExchangesConfig
 from exchanges.models import ExchangeCredential
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 PATIENT = 120.0  # seconds a person at a terminal is made to wait at once
 UNMETERED = 1e6  # times the documented budget
 BRIEF = 5.0  # seconds a worker sleeps before it turns to other accounts
+# How long a Redis that says nothing is waited for, in seconds. One retry: after its restart a connection is gone.
+REDIS: dict[str, Any] = {
+    "socket_timeout": 5.0, "socket_connect_timeout": 2.0, "socket_keepalive": True, "retry": Retry(NoBackoff(), 1),
+}  # fmt: skip
 
 
 @cache
@@ -28,9 +34,9 @@ def budget(sandbox: "Sandbox | None") -> Budget:
 
     A sandbox in process has its limits, if any, for itself.
     """
-    storage = "memory://" if sandbox else settings.REDIS_URL or "memory://"
+    storage = storage_from_string(settings.REDIS_URL, **REDIS) if settings.REDIS_URL and not sandbox else None
     share = UNMETERED if sandbox and not sandbox.is_metered else settings.VENUE_BUDGET_SHARE
-    return Budget(storage_from_string(storage), share=share, on_use=_note_use)  # type: ignore[arg-type]
+    return Budget(storage, share=share, on_use=_note_use)  # type: ignore[arg-type]
 
 
 def connect(

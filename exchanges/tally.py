@@ -1,5 +1,6 @@
 """Counts of what happens, for whoever watches: of all processes together where there is a Redis, else of this one."""
 
+import atexit
 import json
 from bisect import bisect_left
 from collections import defaultdict
@@ -45,7 +46,7 @@ class Tally:
 
     def hand_over(self, *, at_once: bool = False) -> None:
         """To Redis, where there is one and it was not done just now. What it does not take is kept for later."""
-        if not settings.REDIS_URL or not self._counts or (monotonic() < self._next_at and not at_once):
+        if not self._counts or not settings.REDIS_URL or (monotonic() < self._next_at and not at_once):
             return
         with self._lock:
             taken, self._counts = self._counts, defaultdict(float)
@@ -74,3 +75,4 @@ class Tally:
 
 
 tally = Tally()
+atexit.register(tally.hand_over, at_once=True)  # a process that ends takes nothing with it

@@ -4,18 +4,21 @@ import logging
 import time
 from collections.abc import Callable
 from functools import cache as once
+from functools import partial
 from typing import Any
 
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
+
+from volume.trouble import of_redis
 
 logger = logging.getLogger("perpdash.caching")
 
 PATIENCE = 1.0  # seconds for Redis to answer
-PAUSE = 5.0  # seconds until it is asked again: not every request is to wait for it
+PAUSE = 5.0  # seconds until one that is gone is asked again: not every request is to wait for it
 
 
 class SteadyCache(RedisCache):
@@ -43,17 +46,25 @@ class _Client:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def ask(*args: Any, **kwargs: Any) -> Any:
-            if time.monotonic() >= self._ask_again_at:
-                try:
-                    found = getattr(self._redis, name)(*args, **kwargs)
-                except RedisError as fault:
-                    self._note(fault)
-                else:
-                    if self.trouble == "gone" or (self.trouble and name not in READING):  # a full one still reads
-                        logger.warning("Redis is back.")
-                        self.trouble = ""
-                    return found
-            return getattr(self._memory, name)(*args, **kwargs)
+            in_memory = partial(getattr(self._memory, name), *args, **kwargs)
+            if time.monotonic() < self._ask_again_at:
+                return in_memory()
+            # One that takes nothing new still tells the old: what was put into memory since is newer.
+            refuses = self.trouble not in ("", "gone")
+            if refuses and name in OF_A_KEY and self._memory.has_key(args[0]):
+                return in_memory()
+            try:
+                found = getattr(self._redis, name)(*args, **kwargs)
+            except RedisError as fault:
+                self._note(fault)
+                return in_memory()
+            if refuses and name == "get_many":
+                return found | in_memory()
+            if refuses and name in TAKES_AWAY:
+                return in_memory() or found
+            if self.trouble == "gone" or (refuses and name in TAKES_ROOM):
+                self._note_end()
+            return found
 
         return ask
 
@@ -61,11 +72,19 @@ class _Client:
         """Once per outage, not per request."""
         if not self.trouble:
             logger.warning("Redis fails (%s): until it is back, each process remembers for itself.", fault)
-        self.trouble = "full" if isinstance(fault, OutOfMemoryError) else "gone"
-        self._ask_again_at = time.monotonic() + PAUSE
+        self.trouble = of_redis(fault)
+        if self.trouble == "gone":
+            self._ask_again_at = time.monotonic() + PAUSE
+
+    def _note_end(self) -> None:
+        logger.warning("Redis is back.")
+        self.trouble = ""
+        self._memory.clear()
 
 
-READING = frozenset({"get", "get_many", "has_key"})
+OF_A_KEY = frozenset({"get", "has_key", "incr", "touch"})
+TAKES_ROOM = frozenset({"set", "set_many", "add", "incr"})  # once these work it is over
+TAKES_AWAY = frozenset({"delete", "delete_many", "clear"})
 
 
 @once

@@ -118,6 +118,13 @@ class _Line(RedisSingleShardConnection):  # type: ignore[misc]
     _receive_task: Any
     _subscribed_to: set[str]
 
+    async def subscribe(self, channel: str) -> None:
+        try:
+            await super().subscribe(channel)
+        except BaseException:  # nobody will read what is put there
+            self.channel_layer.channels.pop(channel, None)
+            raise
+
     async def _do_receiving(self) -> None:
         loop = asyncio.get_running_loop()
         ask_at = loop.time() + ASK_EVERY
@@ -130,7 +137,7 @@ class _Line(RedisSingleShardConnection):  # type: ignore[misc]
                 if loop.time() >= ask_at:
                     await self._redis.ping()
                     ask_at = loop.time() + ASK_EVERY
-        except (RedisError, OSError) as fault:
+        except Exception as fault:  # whatever it was, nobody may go on waiting for a receiver that ended
             await self._begin_anew(fault)
 
     async def _begin_anew(self, fault: Exception) -> None:
@@ -139,11 +146,14 @@ class _Line(RedisSingleShardConnection):  # type: ignore[misc]
             self._redis = self._pubsub = self._receive_task = None
             self._subscribed_to = set()
             waiting = list(self.channel_layer.channels.values())
-        logger.warning("The line to Redis is lost (%s): %s open sockets begin anew.", fault, len(waiting))
+        is_ours = not isinstance(fault, RedisError | OSError)
+        logger.warning(
+            "The line to Redis is lost (%s): %s open sockets begin anew.", fault, len(waiting), exc_info=is_ours
+        )
         for queue in waiting:
             queue.put_nowait(self.channel_layer.channel_layer.serialize(LINE_LOST))
         for connection in (pubsub, redis):
             try:
                 await connection.aclose()
-            except (RedisError, OSError):
+            except Exception:
                 logger.debug("It could not be closed either.")

@@ -24,6 +24,12 @@ from volume.tasks import BEAT_SEEN, WORKER_SEEN
 
 OK = "ok"
 PATIENCE = 2  # seconds for each part to answer
+REDIS = {
+    "gone": "Redis does not answer. Start it, or set REDIS_URL right",
+    "full": "Redis is full. Give it more memory",
+    "unsaved": "Redis can't save to its disk, so it takes nothing new. Make room there, or see its log",
+    "closed": "Redis may only be read. Set REDIS_URL to one that takes writes",
+}
 
 
 @login_not_required
@@ -123,10 +129,6 @@ def _broker() -> str:
     ) as client:
         try:
             client.set("ready", 1, ex=PATIENCE)  # a full one still answers
-        except redis.exceptions.OutOfMemoryError:
-            return "Redis is full. Give it more memory; perpdash goes on by itself then."
-        except redis.RedisError:
-            pass
-        else:
-            return OK
-    return "Redis does not answer. Start it, or set REDIS_URL right; perpdash goes on by itself then."
+        except redis.RedisError as fault:
+            return f"{REDIS[trouble.of_redis(fault)]}; perpdash goes on by itself then."
+    return OK

@@ -50,10 +50,16 @@ def start(dsn: str, *, environment: str, release: str, **options: Any) -> None:
     )
 
 
-def scrubbed(event: Event, hint: Hint) -> Event:
-    """The event without a request, a variable, an argument or a text of an exception: a key may be in any of them."""
-    from perpdash.logs import context  # not before there are settings
+def scrubbed(event: Event, hint: Hint) -> Event | None:
+    """The event without a request, a variable, an argument or a text of an exception: a key may be in any of them.
 
+    None for trouble of our database or Redis: that is no fault of the code, and /health/ready tells it.
+    """
+    from perpdash.logs import context  # not before there are settings
+    from volume import trouble
+
+    if trouble.words(hint.get("exc_info", (None, None, None))[1]):
+        return None
     told: dict[str, Any] = chosen(event, OF_EVENT)
     told["tags"] = {name: str(value) for name, value in context().items()}
     template = event.get("logentry", {}).get("message")

@@ -436,6 +436,22 @@ def test_without_a_socket_the_page_says_so_and_asks_every_half_minute(context):
     page.close()
 
 
+def test_an_answer_that_the_database_is_away_is_shown_until_the_next_summary(context):
+    page = context.new_page()  # its console may complain: that is the point
+    page.route_web_socket("**/ws/volume/", lambda socket: socket.close())
+    error = {"code": "unavailable", "message": "perpdash's database does not answer.", "details": {}, "request_id": "1"}
+    page.route("**/api/v1/volume/summary/", lambda route: route.fulfill(status=503, json={"error": error}))
+    page.goto("/")
+    trouble = page.locator("#trouble")
+    expect(trouble).to_have_text("perpdash's database does not answer.")
+    expect(trouble).to_be_visible()
+    page.unroute_all()
+    page.route_web_socket("**/ws/volume/", lambda socket: socket.connect_to_server())
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(trouble).to_be_hidden()
+    page.close()
+
+
 def test_a_page_reconnects_by_itself_after_the_server_was_restarted(context, demo):
     page = context.new_page()  # its console may complain: that is the point
     page.goto("/accounts/")

@@ -11,8 +11,10 @@ from asgiref.sync import async_to_sync
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer, get_channel_layer
 from django.test import override_settings
+from redis.exceptions import RedisError
 
-from perpdash.channel_layer import EmbeddedChannelLayer
+from perpdash.channel_layer import LINE_LOST, EmbeddedChannelLayer, RedisChannelLayer
+from tests.fake_redis import fake_redis
 
 HELLO = {"type": "summary.changed", "n": 1}
 
@@ -219,3 +221,32 @@ def test_settings_make_it_with_options():
         pytest.raises((TypeError, InvalidChannelLayerError)),
     ):
         get_channel_layer()
+
+
+# --- Redis between processes -----------------------------------------------------------------------------------------
+
+
+async def test_whatever_ends_the_receiver_every_open_page_begins_anew(caplog):
+    with fake_redis() as server:
+        layer = RedisChannelLayer(server.url)
+        try:
+            for _ in range(2):  # and so it is the next time
+                channel = await layer.new_channel()
+                await asyncio.to_thread(server.say, b"no name is like \xff", b"")
+                assert await soon(layer.receive(channel)) == LINE_LOST
+                layer.channels.clear()
+        finally:
+            await layer.flush()
+    said = [record.getMessage() for record in caplog.records if record.name == "perpdash.channel_layer"]
+    assert len(said) == 2 and all(line.endswith("1 open sockets begin anew.") for line in said)
+
+
+async def test_a_page_that_could_not_listen_leaves_nothing_behind():
+    layer = RedisChannelLayer("redis://127.0.0.1:1/0")
+    try:
+        for _ in range(3):
+            with pytest.raises(RedisError):
+                await layer.new_channel()
+        assert layer.channels == {}
+    finally:
+        await layer.flush()

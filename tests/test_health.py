@@ -13,6 +13,7 @@ from django.test import Client
 
 from perpdash.celery import app
 from tests import factories
+from tests.fake_redis import CLOSED, FULL, UNSAVED, fake_redis
 from volume import tasks
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -132,6 +133,22 @@ def test_a_broker_that_hangs_is_told_within_seconds(probe, settings):
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         settings.REDIS_URL = f"redis://127.0.0.1:{silent(hanging)}/0"
         assert checks(probe, 503)["broker"].startswith("Redis does not answer.")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "begins"),
+    [
+        (FULL, "Redis is full. Give it more memory;"),
+        (UNSAVED, "Redis can't save to its disk, so it takes nothing new. Make room there, or see its log;"),
+        (CLOSED, "Redis may only be read. Set REDIS_URL to one that takes writes;"),
+    ],
+)
+def test_a_broker_that_takes_nothing_new_is_told_from_one_that_is_down(probe, settings, refusal, begins):
+    checks(probe, 503)
+    with fake_redis() as server:
+        server.refusal = refusal
+        settings.REDIS_URL = server.url
+        assert checks(probe, 503)["broker"].startswith(begins)
 
 
 def test_a_database_that_hangs_is_told_within_seconds(probe):

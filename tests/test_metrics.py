@@ -1,6 +1,10 @@
 """What Prometheus reads: true figures of the whole installation, for those who may, and no name of anybody."""
 
+import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,6 +24,7 @@ from perpdash.access import SocketCount
 from perpdash.celery import app
 from tests import factories
 from tests.conftest import NOW
+from tests.fake_redis import fake_redis
 from volume import tasks
 from volume.models import DailyVolume, Preferences
 from volume.refresh import refresh
@@ -276,6 +281,22 @@ def test_counts_wait_in_the_process_while_redis_is_away(settings):
     process.hand_over()
     settings.REDIS_URL = there
     assert process.totals()["runs", "bybit", "complete", "user"] >= 1
+
+
+COUNT_AND_END = """
+import django
+django.setup()
+from exchanges.tally import tally
+tally.add("runs", "bybit")
+"""
+
+
+def test_a_process_that_ends_hands_over_what_it_counted():
+    with fake_redis() as server:
+        environment = os.environ | {"REDIS_URL": server.url, "DJANGO_SETTINGS_MODULE": "perpdash.settings"}
+        subprocess.run([sys.executable, "-c", COUNT_AND_END], env=environment, check=True, timeout=60)
+    counted = [words[2:] for words in server.asked if words[0] == b"HINCRBYFLOAT"]
+    assert counted == [[json.dumps(["runs", "bybit"]).encode(), b"1.0"]]
 
 
 def test_a_part_that_is_down_is_told_and_the_rest_goes_on(sandbox, settings, tmp_path):

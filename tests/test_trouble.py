@@ -1,7 +1,9 @@
 """Trouble of perpdash's own: what is said of it, where, and that what can go on does."""
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,8 +23,10 @@ from exchanges.models import Health, SyncRun
 from perpdash.beat import Scheduler
 from perpdash.celery import app
 from perpdash.requests import failed
+from perpdash.sentry import scrubbed
 from tests import factories
 from tests.conftest import NOW
+from tests.fake_redis import CLOSED, FULL, UNSAVED, FakeRedis, fake_redis
 from volume import tasks, trouble
 from volume.refresh import refresh
 
@@ -57,7 +61,10 @@ def of_sqlite(code: int) -> Exception:
         (of_sqlite(sqlite3.SQLITE_BUSY), "perpdash's database is held up"),
         (redis.ConnectionError(), "perpdash's Redis does not answer."),
         (kombu.exceptions.OperationalError(), "perpdash's Redis does not answer."),
-        (redis.exceptions.OutOfMemoryError(), "perpdash's Redis takes nothing new: it is full."),
+        (redis.exceptions.OutOfMemoryError(FULL), "perpdash's Redis takes nothing new: it is full."),
+        (redis.ResponseError(UNSAVED), "perpdash's Redis takes nothing new: it can't save to its disk."),
+        (kombu.exceptions.OperationalError(UNSAVED), "perpdash's Redis takes nothing new: it can't save to its disk."),
+        (redis.exceptions.ReadOnlyError(CLOSED), "perpdash's Redis takes nothing new: it may only be read."),
     ],
 )
 def test_what_fails_of_ours_is_named_with_whose_turn_it_is(fault, begins):
@@ -68,6 +75,12 @@ def test_what_fails_of_ours_is_named_with_whose_turn_it_is(fault, begins):
 @pytest.mark.parametrize("fault", [of_sqlite(sqlite3.SQLITE_ERROR), IntegrityError(), ValueError(), OSError(), None])
 def test_a_fault_in_the_code_is_no_such_trouble(fault):
     assert trouble.words(fault) == ""
+
+
+def test_sentry_is_told_of_faults_in_the_code_only():
+    for fault, is_told in ((redis.ConnectionError(), False), (ValueError(), True)):
+        event = {"exception": {"values": []}}
+        assert bool(scrubbed(event, {"exc_info": (type(fault), fault, None)})) == is_told  # type: ignore[arg-type]
 
 
 def database_gone(request: HttpRequest) -> None:
@@ -118,8 +131,30 @@ def cache_on_nothing(settings: Any) -> Any:
     return caches["default"]
 
 
-def test_without_redis_the_cache_goes_on_in_memory_and_says_so_once(cache_on_nothing, caplog):
-    cache = cache_on_nothing
+@pytest.fixture
+def server() -> Iterator[FakeRedis]:
+    with fake_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def cache_on(server: FakeRedis, settings: Any) -> Any:
+    settings.CACHES = {"default": {"BACKEND": "perpdash.caching.SteadyCache", "LOCATION": server.url}}
+    return caches["default"]
+
+
+def said_of_redis(caplog: Any) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "perpdash.caching"]
+
+
+def test_without_redis_the_cache_goes_on_in_memory_says_so_once_and_does_not_ask_again_at_once(
+    cache_on, server, caplog
+):
+    cache = cache_on
+    server.hangs_up = True
+    assert cache.get("key") is None
+    tries = server.calls
+    assert tries
     assert cache.add("key", 1, 60) and not cache.add("key", 2, 60)
     assert cache.incr("key") == 2
     cache.set_many({"a": 1, "b": None}, 60)
@@ -127,8 +162,55 @@ def test_without_redis_the_cache_goes_on_in_memory_and_says_so_once(cache_on_not
     assert cache.get("c", "nothing") == "nothing"
     cache.delete_many(["a", "b"])
     assert not cache.has_key("a")
-    assert [record.name for record in caplog.records].count("perpdash.caching") <= 1
+    assert server.calls == tries
+    (said,) = said_of_redis(caplog)
+    assert said.startswith("Redis fails (")
     assert trouble.now().startswith("perpdash's Redis does not answer.")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [(FULL, "it is full."), (UNSAVED, "it can't save to its disk."), (CLOSED, "it may only be read.")],
+)
+def test_a_redis_that_takes_nothing_new_is_named_once_until_it_takes_something(
+    cache_on, server, caplog, refusal, words
+):
+    cache = cache_on
+    server.refusal = refusal
+    for number in range(3):
+        cache.set("count", number)
+        cache.get("other")
+        cache.delete("other")
+        cache.set_many({"many": number})
+        assert trouble.now().startswith(f"perpdash's Redis takes nothing new: {words}")
+    (said,) = said_of_redis(caplog)
+    assert said.startswith("Redis fails (")
+    server.refusal = ""
+    cache.set("count", 3)
+    assert said_of_redis(caplog) == [said, "Redis is back."]
+    assert trouble.now() == ""
+
+
+def test_what_a_full_redis_did_not_take_is_newer_than_what_it_holds(cache_on, server):
+    cache = cache_on
+    cache.set("held", 0)
+    cache.set("count", 1)
+    cache.set("gone", 1)
+    server.refusal = FULL
+    for number in (2, 3):
+        cache.set("count", number)
+        assert cache.get("count") == number and cache.has_key("count")
+    assert cache.incr("count") == 4
+    assert cache.get("held") == 0, "what it took before is still read"
+    assert cache.get_many(["held", "count", "none"]) == {"held": 0, "count": 4}
+    cache.delete_many(["count", "gone"])
+    assert cache.get("count") is None and cache.get("gone") is None
+    cache.set("count", 5)
+    server.refusal = ""
+    cache.set("count", 6)
+    server.refusal = FULL
+    cache.set("other", 1)
+    assert cache.get("count") == 6, "what memory held before is forgotten"
 
 
 def test_trouble_is_told_for_a_while_and_the_summary_says_it(db, cache_on_nothing, client):
@@ -178,9 +260,11 @@ class Noted(Scheduler):
     def __init__(self, **options: Any) -> None:
         super().__init__(app, lazy=True, **options)
         self.sent: list[datetime] = []
+        self.tasks: list[str] = []
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         self.sent.append(datetime.now(UTC))
+        self.tasks.append(entry.task)
 
 
 def test_beat_goes_on_when_its_clock_is_set_back_rather_than_wait_for_the_old_time():
@@ -192,6 +276,23 @@ def test_beat_goes_on_when_its_clock_is_set_back_rather_than_wait_for_the_old_ti
             while beat.tick() == 0:
                 pass
     assert beat.sent == [NOW + timedelta(seconds=seconds) for seconds in (3606, 12, 18)]
+
+
+def test_a_clock_set_ahead_makes_nothing_old_at_once():
+    with time_machine.travel(NOW, tick=False) as clock:
+        entry = partial(ScheduleEntry, last_run_at=datetime.now(UTC), app=app)
+        hourly = {name: entry(name, name, schedule=3600) for name in ("forget old runs", "fetch prices")}
+        beat = Noted(schedule=hourly)
+        for jump in (0, 5, 400 * 86400, 5):
+            clock.shift(jump)
+            while beat.tick() == 0:
+                pass
+        assert beat.tasks == ["fetch prices"]
+        for _ in range(75):
+            clock.shift(50)
+            while beat.tick() == 0:
+                pass
+        assert sorted(beat.tasks) == ["fetch prices", "fetch prices", "forget old runs"]
 
 
 def test_a_page_hands_out_work_and_does_not_fail_with_the_broker(monkeypatch, caplog):

@@ -17,8 +17,11 @@ WORDS = {
     "database busy": "perpdash's database is held up: something keeps it locked. Whoever runs perpdash ends that",
     "redis gone": "perpdash's Redis does not answer. Whoever runs perpdash starts it again",
     "redis full": "perpdash's Redis takes nothing new: it is full. Whoever runs perpdash makes room",
+    "redis unsaved": "perpdash's Redis takes nothing new: it can't save to its disk. Whoever runs perpdash mends that",
+    "redis closed": "perpdash's Redis takes nothing new: it may only be read. Whoever runs perpdash opens it",
 }
 THEN = "; reading goes on by itself then. Nothing that is stored is lost."
+REDIS = {"maxmemory": "full", "MISCONF": "unsaved", "read only": "closed"}  # by what it says, also within a pipeline
 SQLITE = {
     sqlite3.SQLITE_FULL: "database full",
     sqlite3.SQLITE_IOERR: "database full",  # what a full disk also looks like
@@ -46,10 +49,13 @@ def words(fault: BaseException | None) -> str:
 
 def _kind(fault: BaseException | None) -> str:
     if isinstance(fault, redis.RedisError | kombu.exceptions.OperationalError):
-        is_full = isinstance(fault, redis.exceptions.OutOfMemoryError) or str(fault).startswith("MISCONF")
-        is_full = is_full or "maxmemory" in str(fault)
-        return "redis full" if is_full else "redis gone"
+        return f"redis {of_redis(fault)}"
     return _of_database(fault) if isinstance(fault, Error) else ""
+
+
+def of_redis(fault: Exception) -> str:
+    """Why it takes nothing new, in a word; else it is gone."""
+    return next((kind for words, kind in REDIS.items() if words in str(fault)), "gone")
 
 
 def _of_database(fault: Error) -> str:

@@ -45,8 +45,17 @@ export function begin(summary) {
 export async function ask() {
   const answer = await fetch(SUMMARY_URL, { headers: { Accept: "application/json" } });
   if (answer.status === 401 || answer.status === 403) return goToSignIn();
+  if (answer.status === 503) sayTrouble(await answer.json());
   if (!answer.ok) throw new Error(`The summary answered ${answer.status}.`);
   receive(await answer.json());
+}
+
+/** Where the next summary's own word takes its place. */
+function sayTrouble({ error }) {
+  const notice = document.getElementById("trouble");
+  if (!notice) return;
+  if (notice.textContent !== error.message) notice.textContent = error.message;
+  notice.hidden = false;
 }
 
 function receive(summary) {
@@ -117,7 +126,7 @@ function say(state, text) {
 
 function goToSignIn() {
   isWanted = false;
-  location.assign(`${SIGN_IN_URL}?next=${encodeURIComponent(location.pathname + location.search)}`);
+  location.assign(`${SIGN_IN_URL}?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
 function watchTheLine() {

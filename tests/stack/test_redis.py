@@ -72,6 +72,8 @@ def test_a_redis_that_keeps_the_line_and_says_nothing_holds_up_no_page(stack: St
     page.recv(timeout=10)
     redis_server.process.send_signal(signal.SIGSTOP)
     assert closing_code(page) == TRY_AGAIN_LATER
+    status, text = stack.post("/api/v1/credentials/1/verify/")  # asks the venue, within the budget that Redis keeps
+    assert status == 503 and json.loads(text)["error"]["message"].startswith(GONE)
     assert stack.says_on_its_page().startswith(GONE)
     assert stack.checks()["broker"].startswith("Redis does not answer.")
     stack.market.trade(5)
