@@ -20,11 +20,21 @@ from django.http import HttpRequest
 
 from accounts.models import Invitation, User
 
+NOT_THE_SAME = "The two are not the same."
+LETTERS = "Letters, digits and @ . + - _ only."
+
 
 class NewPersonForm(UserCreationForm[User]):
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username",)
+        error_messages = {"username": {"unique": "This name is taken.", "invalid": LETTERS}}
+
+    error_messages = {"password_mismatch": NOT_THE_SAME}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password2"].label = "Password again"
 
     def validate_password_for_user(self, user: User, password_field_name: str = "password1") -> None:  # noqa: S107
         """What is wrong with the password itself stands beside it; beside its repetition, only that they differ."""
@@ -92,6 +102,13 @@ NEW_PASSWORD = {
 CODE = {"code": "Code"}
 
 
+class Twice(Plain):
+    """A new password, and once more the same."""
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        super().add_error(field, NOT_THE_SAME if field == "password2" else error)
+
+
 class SignInForm(Plain, account.LoginForm):  # type: ignore[misc]
     pass
 
@@ -100,7 +117,7 @@ class PasswordAgainForm(Plain, account.ReauthenticateForm):  # type: ignore[misc
     pass
 
 
-class NewPasswordForm(Plain, account.ChangePasswordForm):  # type: ignore[misc]
+class NewPasswordForm(Twice, account.ChangePasswordForm):  # type: ignore[misc]
     labels = NEW_PASSWORD["labels"] | {"oldpassword": "Current password"}
     helps = NEW_PASSWORD["helps"]
 
@@ -112,7 +129,7 @@ class NewPasswordForm(Plain, account.ChangePasswordForm):  # type: ignore[misc]
         return password
 
 
-class FirstPasswordForm(Plain, account.SetPasswordForm):  # type: ignore[misc]
+class FirstPasswordForm(Twice, account.SetPasswordForm):  # type: ignore[misc]
     labels, helps = NEW_PASSWORD["labels"], NEW_PASSWORD["helps"]
 
 
@@ -128,7 +145,7 @@ class ForgottenForm(Plain, account.ResetPasswordForm):  # type: ignore[misc]
         return email
 
 
-class ResetForm(Plain, account.ResetPasswordKeyForm):  # type: ignore[misc]
+class ResetForm(Twice, account.ResetPasswordKeyForm):  # type: ignore[misc]
     labels, helps = NEW_PASSWORD["labels"], NEW_PASSWORD["helps"]
 
 
@@ -176,7 +193,7 @@ class PasskeyField(forms.JSONField):
         try:
             return super().to_python(value)
         except NO_PASSKEY:
-            raise get_adapter().validation_error("incorrect_code") from None
+            raise get_adapter().validation_error("incorrect_passkey") from None
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         return None  # it is of one moment, and not shown again
@@ -188,8 +205,8 @@ class KnownPasskey(forms.Form):
     def clean_credential(self) -> Any:
         try:
             return super().clean_credential()  # type: ignore[misc]
-        except NO_PASSKEY:
-            raise get_adapter().validation_error("incorrect_code") from None
+        except (*NO_PASSKEY, ValidationError):
+            raise get_adapter().validation_error("incorrect_passkey") from None
 
 
 class PasskeySignInForm(KnownPasskey, webauthn.LoginWebAuthnForm):  # type: ignore[misc]
@@ -218,8 +235,8 @@ class PasskeyForm(Plain, webauthn.AddWebAuthnForm):  # type: ignore[misc]
     def clean(self) -> Any:
         try:
             return super().clean()
-        except NO_PASSKEY:
-            raise get_adapter().validation_error("incorrect_code") from None
+        except (*NO_PASSKEY, ValidationError):
+            raise get_adapter().validation_error("incorrect_passkey") from None
 
 
 class PasskeyNameForm(Plain, webauthn.EditWebAuthnForm):  # type: ignore[misc]

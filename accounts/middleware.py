@@ -3,18 +3,22 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.reauthentication import suspend_request
 from allauth.core.exceptions import ReauthenticationRequired
 from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
 from django.core.cache import cache
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.http import urlencode
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 from accounts.models import User
 
@@ -39,6 +43,24 @@ class WelcomeMiddleware:
             if not self.has_people:
                 return redirect(welcome)
         return self.get_response(request)
+
+
+class SignInMiddleware(LoginRequiredMiddleware):
+    """Leads back to a page: where a button was pressed, to the page it stands on, as nothing is sent again unasked."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
+        if request.method in ("GET", "HEAD"):
+            return super().handle_no_permission(request, view_func)
+        return redirect_to_login(page_before(request), self.get_login_url(view_func))
+
+
+def page_before(request: HttpRequest) -> str:
+    """The path of the page of ours this request was sent from; else of the dashboard."""
+    referer = request.headers.get("Referer", "")
+    page = urlsplit(referer)._replace(scheme="", netloc="", fragment="").geturl()
+    is_ours = url_has_allowed_host_and_scheme(referer, allowed_hosts={request.get_host()})
+    is_path = url_has_allowed_host_and_scheme(page, allowed_hosts=None)  # "//elsewhere" is none
+    return page if is_ours and is_path else reverse(settings.LOGIN_REDIRECT_URL)
 
 
 class ConfirmMiddleware:

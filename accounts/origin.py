@@ -1,5 +1,7 @@
 """Where links lead that are read elsewhere: in a mail, an invitation, on the command line."""
 
+import os
+
 from django.conf import settings
 from django.http import HttpRequest
 
@@ -7,11 +9,13 @@ ORIGIN_FILE = "origin.txt"  # under VAR_DIR: where `up` serves
 
 
 def served_at() -> str:
-    """Where pages are opened, as far as the settings and `up` tell."""
+    """Where pages are opened, as far as the settings, `up` and PORT tell."""
     kept = settings.VAR_DIR / ORIGIN_FILE
     if settings.HTTPS:
         return f"https://{settings.ALLOWED_HOSTS[0].lstrip('.')}"
-    return kept.read_text() if kept.exists() else "http://127.0.0.1:8000"
+    if settings.EMBEDDED and kept.exists():
+        return kept.read_text()
+    return f"http://127.0.0.1:{os.environ.get('PORT') or 8000}"
 
 
 def origin(request: HttpRequest) -> str:

@@ -82,7 +82,8 @@ def shut_out(request: HttpRequest, pk: int) -> HttpResponse:
     """Ends all of a person's sessions, too: let in again, they sign in anew."""
     owner: Any = request.user
     person = get_object_or_404(User.objects.exclude(pk=owner.pk), pk=pk)
-    User.objects.filter(pk=person.pk).update(is_active=False)
+    person.is_active = False
+    person.save(update_fields=["is_active"])
     for session in UserSession.objects.filter(user_id=person.pk):
         session.end()
     note(person.pk, "deactivated", person.username)
@@ -94,7 +95,8 @@ def shut_out(request: HttpRequest, pk: int) -> HttpResponse:
 @owner_only
 def let_in(request: HttpRequest, pk: int) -> HttpResponse:
     person = get_object_or_404(User, pk=pk)
-    User.objects.filter(pk=person.pk).update(is_active=True)
+    person.is_active = True
+    person.save(update_fields=["is_active"])
     note(person.pk, "reactivated", person.username)
     messages.success(request, f"{person} may sign in again.")
     return redirect("accounts:people")

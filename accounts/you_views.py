@@ -1,8 +1,12 @@
 """A person's own page: how they sign in, and where they are signed in."""
 
+import time
 from typing import Any
 
+from allauth.account import app_settings
+from allauth.account.authentication import get_authentication_records
 from allauth.account.models import EmailAddress
+from allauth.account.views import EmailView, PasswordChangeView
 from allauth.mfa.models import Authenticator
 from allauth.mfa.webauthn.views import AddWebAuthnView
 from allauth.usersessions.internal.flows.sessions import end_sessions
@@ -17,6 +21,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.audit import note
 from accounts.browsers import browser_name
+from accounts.forms import FirstPasswordForm
 from accounts.passkeys import are_possible
 
 
@@ -49,6 +54,28 @@ def codes_left(codes: Authenticator) -> int | None:
         return len(codes.wrap().get_unused_codes())
     except ValidationError:
         return None
+
+
+def came_by_link(request: HttpRequest) -> bool:
+    """Whether they signed in by a link, so lately that they need not say once more who they are."""
+    since = time.time() - app_settings.REAUTHENTICATION_TIMEOUT
+    records = get_authentication_records(request, request.user)
+    return any(record["method"] == "link" and record["at"] > since for record in records)
+
+
+class Password(PasswordChangeView):  # type: ignore[misc]
+    """Who came by a link may well have forgotten the current password, and is not asked for it."""
+
+    def get_form_class(self) -> Any:
+        return FirstPasswordForm if came_by_link(self.request) else super().get_form_class()
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return dict(super().get_context_data(**kwargs)) | {"mail": settings.MAIL}
+
+
+class Email(EmailView):  # type: ignore[misc]
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return dict(super().get_context_data(**kwargs)) | {"mail": settings.MAIL}
 
 
 class AddPasskey(AddWebAuthnView):  # type: ignore[misc]

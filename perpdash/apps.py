@@ -6,6 +6,6 @@ class PerpdashConfig(AppConfig):
 
     def ready(self) -> None:
         from exchanges.rotation import keepers
-        from perpdash import audit, second_factors  # noqa: F401  # audit connects itself
+        from perpdash import audit, ended, second_factors  # noqa: F401  # audit and ended connect themselves
 
         keepers.append(second_factors.kept)

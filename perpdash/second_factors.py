@@ -19,7 +19,8 @@ NAMES = {Authenticator.Type.TOTP: "The authenticator app", Authenticator.Type.RE
 
 class Adapter(DefaultMFAAdapter):  # type: ignore[misc]
     error_messages = DefaultMFAAdapter.error_messages | {
-        "incorrect_code": "This was not accepted. Try again; of codes take the newest one, as each works once.",
+        "incorrect_code": "That code is not right. Enter the one the app shows now: each works once.",
+        "incorrect_passkey": "This passkey was not accepted. Try again, or take another.",
     }
 
     def encrypt(self, text: str) -> str:

@@ -53,6 +53,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
+handler400 = "perpdash.refusals.bad_request"
 handler429 = "accounts.limits.too_often"
 handler404 = "perpdash.requests.not_found"
 handler500 = "perpdash.requests.failed"

@@ -191,11 +191,11 @@ def test_a_first_visitor_gets_from_nothing_to_a_figure_that_ticks(browser, scree
             assert serious(page) == []
             page.get_by_label("Username").fill("ada")
             page.get_by_label("Password", exact=True).fill(PASSWORD)
-            page.get_by_label("Password confirmation").fill("something else")
+            page.get_by_label("Password again").fill("something else")
             page.get_by_role("button", name="Make your account").click()
-            again = page.get_by_label("Password confirmation")
+            again = page.get_by_label("Password again")
             expect(again).to_be_focused()  # the first field that is wrong
-            expect(again).to_have_accessible_description(re.compile("didn.t match"))
+            expect(again).to_have_accessible_description(re.compile("The two are not the same"))
             picture(page, screenshots, "welcome")
             page.get_by_label("Password", exact=True).fill(PASSWORD)
             again.fill(PASSWORD)

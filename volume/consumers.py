@@ -20,6 +20,8 @@ open_sockets: Counter[int] = Counter()  # by owner; changed by the one event loo
 
 
 class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
+    is_over = False  # told so; what waited to be said then is not said
+
     async def connect(self) -> None:
         user = self.scope.get("user")
         await self.accept()
@@ -49,10 +51,10 @@ class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
 
     async def is_welcome(self) -> bool:
         """Whether who opened the socket still may: a session or token may have ended since. Closes it if not."""
-        welcome: bool = await self.scope["is_welcome"]()
-        if not welcome:
+        if not self.is_over and not await self.scope["is_welcome"]():
+            self.is_over = True
             await self.close(NOT_SIGNED_IN)
-        return welcome
+        return not self.is_over
 
     async def summary_changed(self, event: dict[str, Any] | None = None) -> None:
         if not await self.is_welcome():

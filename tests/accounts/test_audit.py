@@ -93,7 +93,7 @@ def test_what_another_did_to_somebody_names_them(page, ada):
     page.post(reverse("accounts:shut-out", args=[eve.pk]))
     (event,) = AuditEvent.objects.all()
     assert (event.owner, event.actor) == (eve, "ada")
-    assert sentence(event).startswith("eve deactivated, by ada on the page, from 203.0.113.7")
+    assert sentence(event).startswith("eve shut out, by ada on the page, from 203.0.113.7")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_life_of_an_account_is_in_the_log(page, ada, sandbox):
     assert done(owner=ada) == [
         "account_added", "account_paused", "account_resumed", "account_renamed", "account_retired", "account_removed",
     ]  # fmt: skip
-    assert "Hyperliquid · Main to Second renamed" in " ".join(said())
+    assert "Renamed: Hyperliquid · Main to Second" in " ".join(said())
 
 
 def test_a_key_that_is_replaced_or_insisted_on_is_in_the_log(page, account):
@@ -240,7 +240,7 @@ def test_a_password_guessed_in_an_open_session_is_in_the_log(with_password):
     client, other = sign_in("ada", factories.PASSWORD), "another horse battery staple"
     client.post("/you/password/", {"oldpassword": "hunter2", "password1": other, "password2": other})
     client.post("/you/confirm/", {"password": "hunter3"})
-    assert [words.split(",")[0] for words in said()[1:]] == ["Wrong password given while signed in"] * 2
+    assert [words.split(",")[0] for words in said()[1:]] == ["Confirming the password failed"] * 2
     assert set(AuditEvent.objects.values_list("owner", "actor")) == {(with_password.pk, "ada")}
     assert "hunter" not in str(list(AuditEvent.objects.values()))
 

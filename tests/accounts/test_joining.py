@@ -230,6 +230,11 @@ def test_an_invitation_works_once(ada):
     assert (who(again), User.objects.count()) == (None, 2)
 
 
+def test_a_name_that_is_taken_is_told_in_whatever_case(ada):
+    page = Client().post(invited(ada), NEW | {"username": "Ada"})
+    assert "This name is taken." in page.content.decode()
+
+
 def test_a_refused_form_does_not_use_an_invitation_up(ada):
     address = invited(ada)
     for wrong in ({"username": "ada"}, {"password2": "another one"}, {"password1": "short", "password2": "short"}):

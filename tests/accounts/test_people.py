@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from accounts.management.commands.sign_in_link import link_for
 from accounts.models import ApiToken
+from accounts.origin import served_at
 from accounts.urls import allauth_urlpatterns
 from accounts.urls import urlpatterns as accounts_urls
 from tests import factories
@@ -107,12 +108,15 @@ def test_the_welcome_page_is_closed_once_there_is_somebody(nobody, ada):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"password1": "short1!", "password2": "short1!"}, "This password is too short."),
-        ({"password1": "password123", "password2": "password123"}, "This password is too common."),
-        ({"username": "adalovelace", "password1": "adalovelace1", "password2": "adalovelace1"}, "too similar"),
-        ({"password2": "something else entirely"}, "The two password fields didn"),
+        ({"password1": "short1!", "password2": "short1!"}, "At least 8 characters.</li>"),
+        ({"password1": "password123", "password2": "password123"}, "Many people take this one: choose another."),
+        (
+            {"username": "adalovelace", "password1": "adalovelace1", "password2": "adalovelace1"},
+            "Too much like your name.",
+        ),
+        ({"password2": "something else entirely"}, "The two are not the same."),
         ({"username": ""}, "This field is required."),
-        ({"username": "a b"}, "Enter a valid username."),
+        ({"username": "a b"}, "<li>Letters, digits and @ . + - _ only.</li>"),
     ],
 )
 def test_a_bad_name_or_password_is_refused_with_a_sentence(values, says):
@@ -243,6 +247,17 @@ def test_the_command_prints_a_link_for_the_first_superuser(nobody, ada):
     assert link.startswith("https://perp.example/sign-in/")
     nobody.post(urlsplit(link).path)
     assert who(nobody) == "ada"
+
+
+def test_the_command_knows_the_port_it_is_told(ada, settings, tmp_path, monkeypatch):
+    settings.EMBEDDED, settings.VAR_DIR = False, tmp_path
+    (tmp_path / "origin.txt").write_text("http://127.0.0.1:7000")  # of an `up` long ago
+    monkeypatch.delenv("PORT", raising=False)
+    assert served_at() == "http://127.0.0.1:8000"
+    monkeypatch.setenv("PORT", "8100")
+    assert served_at() == "http://127.0.0.1:8100"
+    settings.EMBEDDED = True
+    assert served_at() == "http://127.0.0.1:7000"
 
 
 def test_the_command_prints_a_link_for_whom_it_is_told(nobody, ada):

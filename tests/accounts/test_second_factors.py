@@ -95,6 +95,12 @@ def test_a_code_works_once(secret):
     assert not is_in(thief)
 
 
+def test_a_wrong_code_and_a_wrong_passkey_are_told_apart(secret, browser):
+    wrong = at_the_second_step().post("/sign-in/code/", {"code": "000000"})
+    assert "That code is not right." in wrong.content.decode()
+    assert "That code is not right." not in Client().post("/sign-in/passkey/", {"credential": "{}"}).content.decode()
+
+
 def test_the_code_of_a_moment_ago_does_not_work(secret, clock):
     seen = code(secret)
     clock.move(31)

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -12,6 +13,7 @@ from django.test import Client, override_settings
 
 from accounts.adapter import post
 from accounts.browsers import browser_name
+from accounts.management.commands.sign_in_link import link_for
 from accounts.models import User
 from tests import factories
 
@@ -272,9 +274,12 @@ def test_a_new_password_ends_all_other_sessions(browser, ada):
     assert ada.password.startswith("argon2")
 
 
-@pytest.mark.parametrize(("password", "says"), [("short1!", "too short"), ("password123", "too common")])
+@pytest.mark.parametrize(
+    ("password", "says"),
+    [("short1!", "At least 8 characters.</li>"), ("password123", "Many people take"), (ANOTHER, "The two")],
+)
 def test_a_bad_password_is_not_taken(browser, password, says):
-    wanted = {"oldpassword": factories.PASSWORD, "password1": password, "password2": password}
+    wanted = {"oldpassword": factories.PASSWORD, "password1": password, "password2": password[:11]}
     assert says in browser.post("/you/password/", wanted).content.decode()
     signed_in()
 
@@ -288,6 +293,42 @@ def test_who_came_by_a_link_can_set_a_first_password():
     client.post("/you/password/set/", {"password1": ANOTHER, "password2": ANOTHER})
     assert is_in(client)
     assert Client().post("/sign-in/", {"login": "eve", "password": ANOTHER}).status_code == 302
+
+
+def test_who_came_by_a_link_needs_no_old_password_for_ten_minutes(ada, clock):
+    client, wanted = Client(), {"password1": ANOTHER, "password2": ANOTHER}
+    client.post(link_for(ada, ""))
+    assert "oldpassword" not in client.get("/you/password/").content.decode()
+    clock.move(601)
+    assert "sign_in_link" in client.get("/you/password/").content.decode()
+    assert client.post("/you/password/", wanted).status_code == 200
+    assert is_in(signed_in())
+    ada.refresh_from_db()
+    client.post(link_for(ada, ""))
+    assert client.post("/you/password/", wanted)["Location"] == "/you/"
+    assert is_in(client)
+    assert Client().post("/sign-in/", PASSWORD | {"password": ANOTHER}).status_code == 302
+
+
+def test_who_is_asked_for_a_forgotten_password_reads_what_to_do(browser, settings):
+    for settings.MAIL in (False, True):
+        page = browser.get("/you/password/").content.decode()
+        assert "sign_in_link" in page
+        assert ("Have a link mailed" in page) is settings.MAIL
+
+
+def test_whoever_else_signed_in_is_asked_for_the_old_password(ada, clock):
+    client = signed_in()
+    client.post("/you/confirm/", {"password": factories.PASSWORD})
+    assert client.post("/you/password/", {"password1": ANOTHER, "password2": ANOTHER}).status_code == 200
+    assert is_in(signed_in())
+
+
+def test_a_link_used_by_who_is_in_leads_to_the_dashboard(browser, ada):
+    link = link_for(ada, "")
+    browser.post(link)
+    assert "To the dashboard" in browser.get(link).content.decode()
+    assert "Sign in with a password" in Client().get(link).content.decode()
 
 
 def test_a_forgotten_password_is_reset_by_mail_once_and_ends_every_session(browser, ada, settings):
@@ -331,6 +372,30 @@ def test_without_mail_the_way_is_the_machines(ada):
     for answer in (Client().get("/forgotten/"), Client().post("/forgotten/", {"email": "ada@example.org"})):
         assert "This installation sends no mail" in answer.content.decode()
     assert sent() == []
+
+
+# --- After a session ended -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("referer", "following"),
+    [
+        ("http://testserver/accounts/?venue=bybit#x", "/accounts/?venue=bybit"),
+        ("http://elsewhere.example/accounts/", "/"),
+        ("http://testserver//elsewhere.example/", "/"),
+        ("", "/"),
+    ],
+)
+def test_a_button_pressed_too_late_leads_back_to_its_page(ada, referer, following):
+    client = Client(headers={"Referer": referer})
+    asked = client.post("/accounts/1/pause/")
+    assert parse_qs(urlsplit(asked["Location"]).query)["next"] == [following]
+    assert client.post(asked["Location"], PASSWORD | {"next": following})["Location"] == following
+
+
+def test_the_sign_in_says_why_it_is_asked_for(ada):
+    assert "This session was ended." in Client().get("/sign-in/?ended=1&next=/").content.decode()
+    assert "This session was ended." not in Client().get("/sign-in/").content.decode()
 
 
 # --- E-mail ----------------------------------------------------------------------------------------------------------
@@ -384,10 +449,17 @@ def test_an_address_can_be_removed(browser, ada, settings):
 
 def test_without_mail_an_address_waits(browser, ada):
     answer = browser.post("/you/email/", {"email": "ada@example.org", "action_add": "1"}, follow=True)
-    assert "this installation sends none yet" in answer.content.decode()
+    assert "This installation sends no mail" in answer.content.decode()
     assert sent() == []
     ada.refresh_from_db()
     assert ada.email is None
+
+
+def test_where_mail_is_sent_the_page_does_not_say_there_is_none(browser, settings):
+    settings.MAIL = True
+    page = browser.post("/you/email/", {"email": "ada@example.org", "action_add": "1"}, follow=True).content.decode()
+    assert "sends no mail" not in page
+    assert "Send the mail again" in page
 
 
 def test_changing_an_address_asks_once_more_who_it_is(ada, clock):

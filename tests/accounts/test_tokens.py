@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from allauth.usersessions.models import UserSession
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
@@ -181,8 +183,6 @@ def test_no_token_opens_the_pages_on_which_tokens_and_people_are_made(name, ada)
 
 
 def end_session(ada: Any) -> None:
-    from django.contrib.sessions.models import Session
-
     Session.objects.all().delete()
 
 
@@ -231,6 +231,45 @@ async def test_a_socket_is_closed_at_its_next_message(key: Callable, end: Callab
         await socket.send_json_to({"type": "ping"})
     else:
         await in_thread(live.push)(ada.pk)
+    assert await socket.receive_output() == {"type": "websocket.close", "code": 4401}
+    assert await socket.receive_nothing(timeout=0.05)
+
+
+def shut_out_on_the_page(ada: Any) -> None:
+    root, client = factories.user("root", is_superuser=True), Client()
+    root.set_password(factories.PASSWORD)
+    root.save()
+    client.post("/sign-in/", {"login": "root", "password": factories.PASSWORD})
+    assert client.post(f"/people/{ada.pk}/shut-out/").status_code == 302
+
+
+def end_session_on_the_page(ada: Any) -> None:
+    client = Client()
+    client.force_login(ada)
+    UserSession.objects.bulk_create(
+        [UserSession(user=ada, session_key=kept.session_key, ip="127.0.0.1") for kept in Session.objects.all()]
+    )
+    mine = UserSession.objects.exclude(session_key=client.session.session_key).get()
+    assert client.post(f"/you/sessions/{mine.pk}/end/").status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("key", "end"),
+    [
+        (session_of, change_password),
+        (session_of, shut_out_on_the_page),
+        (session_of, end_session_on_the_page),
+        (token_of, revoke),
+        (token_of, shut_out_on_the_page),
+    ],
+)
+async def test_a_socket_is_closed_at_once_and_once(key: Callable, end: Callable, sandbox: Any):
+    ada = await in_thread(factories.user)("ada")
+    socket = WebsocketCommunicator(application, "/ws/volume/", headers=[await in_thread(key)(ada)])
+    await socket.connect()
+    assert (await socket.receive_json_from())["type"] == "summary"
+    await in_thread(end)(ada)
     assert await socket.receive_output() == {"type": "websocket.close", "code": 4401}
     assert await socket.receive_nothing(timeout=0.05)
 

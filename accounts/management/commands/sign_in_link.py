@@ -18,7 +18,11 @@ def link_for(user: User, origin: str) -> str:
 
 
 def add_origin(parser: ArgumentParser) -> None:
-    parser.add_argument("--origin", help="as https://perpdash.example.org; where perpdash is served if left out")
+    parser.add_argument(
+        "--origin",
+        help="where the link is to lead, as https://perpdash.example.org; if left out, where perpdash is served as far "
+        "as it knows: without HTTPS and `up` that is this machine at the port PORT of the environment, else 8000",
+    )
 
 
 class Command(BaseCommand):
