@@ -1,10 +1,16 @@
 """Rows for tests, made the way the product makes them."""
 
+import time
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
+from allauth.account.internal.flows.login import (
+    _AUTHENTICATION_METHODS_USER_SESSION_KEY,
+    AUTHENTICATION_METHODS_SESSION_KEY,
+)
 from django.contrib.auth import get_user_model
+from django.test import Client
 from django.utils import timezone
 
 from exchanges.models import ExchangeCredential, history_start
@@ -20,6 +26,16 @@ PASSWORD = "correct horse battery staple"
 def user(username: str = "ada", **fields: Any) -> Any:
     """A person who signs in with client.force_login(); the password hash, slow on purpose, is left out."""
     return get_user_model().objects.create(username=username, **fields)
+
+
+def sign_in(client: Client, person: Any) -> Client:
+    """Just now, with a password, as far as pages that ask once more are concerned."""
+    client.force_login(person)
+    session = client.session
+    session[_AUTHENTICATION_METHODS_USER_SESSION_KEY] = str(person.pk)
+    session[AUTHENTICATION_METHODS_SESSION_KEY] = [{"method": "password", "at": time.time(), "reauthenticated": True}]
+    session.save()
+    return client
 
 
 def credential(

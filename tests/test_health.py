@@ -203,3 +203,10 @@ def test_a_cache_that_fails_keeps_no_task_from_running(probe, settings):
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": NOWHERE}}
     beat_hands_out()
     assert tasks.forget_old_runs.apply().successful()
+
+
+def test_a_browser_that_is_signed_in_hears_that_the_process_lives_without_its_database(db, django_assert_num_queries):
+    client = Client()
+    client.force_login(factories.user())
+    with django_assert_num_queries(0):
+        assert client.get("/health/live").status_code == 200

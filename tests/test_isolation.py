@@ -8,7 +8,6 @@ walk does not know how to walk fails it.
 import io
 import json
 import re
-import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,10 +17,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
-from allauth.account.internal.flows.login import (
-    _AUTHENTICATION_METHODS_USER_SESSION_KEY,
-    AUTHENTICATION_METHODS_SESSION_KEY,
-)
 from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
@@ -329,13 +324,7 @@ IDS = [f"{route.name} {route.template}" for route in ALL]
 
 
 def client_of(person: Any) -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(person)
-    session = client.session  # signed in just now, as far as pages that ask again are concerned
-    session[_AUTHENTICATION_METHODS_USER_SESSION_KEY] = str(person.pk)
-    session[AUTHENTICATION_METHODS_SESSION_KEY] = [{"method": "password", "at": time.time(), "reauthenticated": True}]
-    session.save()
-    return client
+    return factories.sign_in(Client(raise_request_exception=False), person)
 
 
 FORM = {

@@ -47,8 +47,7 @@ def root() -> Any:
 @pytest.fixture
 def client(browser: Client, root: Any) -> Client:
     browser.cookies.clear()
-    browser.force_login(root)
-    return browser
+    return factories.sign_in(browser, root)
 
 
 @pytest.fixture
