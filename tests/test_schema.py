@@ -27,8 +27,11 @@ CHECKS = [
 
 
 @pytest.fixture
-def program(sandbox: Any, db: None) -> dict[str, str]:
-    """What a program sends along that may do all: the token of somebody with an account and some fills."""
+def program(sandbox: Any, transactional_db: None) -> dict[str, str]:
+    """What a program sends along that may do all: the token of somebody with an account and some fills.
+
+    Not within one transaction: a real server closes its connection with each answer.
+    """
     ada = factories.user("ada")
     factories.shorten(sandbox, days=2, now=NOW)
     account = factories.credential(owner=ada, history_from=NOW - timedelta(days=2), pk=1)
