@@ -51,7 +51,8 @@ from volume.account_views import ACTIONS
 from volume.export import pieces
 from volume.urls import websocket_urlpatterns
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# In one process, one after the other: on a shared Redis what is pushed to an owner reaches every socket of that number.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("isolation")]
 
 User = get_user_model()
 OURS = {"accounts", "exchanges", "volume", "perpdash"}
