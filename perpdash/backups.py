@@ -12,6 +12,7 @@ import sqlite3
 import tempfile
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -208,13 +209,18 @@ def is_empty() -> bool:
 
 @contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The file as an archive. Raises BackupError where it is none, or damaged, at any time while it is open."""
+    """The file as an archive, read once to its end before anything is made of it.
+
+    Raises BackupError where it is none, or damaged, at any time while it is open.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile
             yield archive
     except OSError as fault:
         raise BackupError(f"{path} can't be restored: {fault.strerror or fault}.") from None
-    except (zipfile.BadZipFile, EOFError):
+    except (zipfile.BadZipFile, zlib.error, EOFError):
         raise BackupError(f"{path} is damaged, or no backup of perpdash. Take another one.") from None
 
 

@@ -300,6 +300,16 @@ def turn_a_byte(file: Path) -> None:
     file.write_bytes(content)
 
 
+def spoil_the_compression(file: Path) -> None:
+    """Says of the longest file's first block that it is of the one kind there is not."""
+    with zipfile.ZipFile(file) as archive:
+        longest = max(archive.infolist(), key=lambda info: info.compress_size)
+    content = bytearray(file.read_bytes())
+    name, extra = (int.from_bytes(content[longest.header_offset + at :][:2], "little") for at in (26, 28))
+    content[longest.header_offset + 30 + name + extra] |= 0b110
+    file.write_bytes(content)
+
+
 def lose_a_row(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         rows = json.loads(archive.read("manifest.json"))["rows"]
@@ -339,6 +349,7 @@ def of_another_form(file: Path) -> None:
 SPOILT = {
     cut_off: "damaged",
     turn_a_byte: "damaged",
+    spoil_the_compression: "damaged",
     lose_a_row: "exchanges_fill should hold",
     spoil_the_data: "damaged|the database said",
     no_archive: "no backup of perpdash",
@@ -372,10 +383,10 @@ def test_a_restore_that_dies_in_the_migration_changes_nothing(installation, new_
     run("backup", file)
     name = "tables/django_migrations" if connection.vendor == "postgresql" else ""
     if not name:
-        MigrationRecorder.Migration.objects.filter(app="volume", name="0002_trust").delete()
+        MigrationRecorder.Migration.objects.filter(app="volume", name="0003_periods").delete()
         run("backup", file)
     else:
-        changed(file, name, lambda text: text.replace(b"0002_trust", b"0002_other"))
+        changed(file, name, lambda text: text.replace(b"0003_periods", b"0003_another"))
     new_database()
     migrate()
     factories.user("eve")
