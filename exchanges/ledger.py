@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 
 from exchanges.models import Coverage, ExchangeCredential
 from exchanges.venues.base import Missing, Window, subtract
@@ -24,6 +24,12 @@ def settled(credential: ExchangeCredential, *, now: datetime) -> dict[str, list[
     return found
 
 
+def covered_until(credential: ExchangeCredential) -> dict[str, datetime]:
+    """By stream, the end of the newest covered range; streams without one are not there."""
+    covered = Coverage.objects.filter(credential=credential, state=State.COVERED)
+    return dict(covered.order_by().values_list("stream").annotate(end=Max("until_at")))
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """The ledger of one stream. Writing belongs inside the transaction that stores the rows it speaks of."""
@@ -33,16 +39,23 @@ class Ledger:
 
     def cover(self, window: Window) -> None:
         """`window` is read: whatever was said of it before no longer holds. Neighbouring covered ranges become one."""
-        since, until = window.since, window.until
-        for row in self._touching(window):
-            if row.state == State.COVERED:
-                since, until = min(since, row.from_at), max(until, row.until_at)
-                row.delete()
-            elif row.from_at < window.until and row.until_at > window.since:
+        rows = list(self._touching(window))
+        covered = [row for row in rows if row.state == State.COVERED]
+        since = min([window.since, *(row.from_at for row in covered)])
+        until = max([window.until, *(row.until_at for row in covered)])
+        for row in rows:
+            if row.state != State.COVERED and row.from_at < window.until and row.until_at > window.since:
                 self._cut(row, window)
-        self._rows().create(
-            credential=self.credential, stream=self.stream, from_at=since, until_at=until, state=State.COVERED
-        )
+        if not covered:
+            self._rows().create(
+                credential=self.credential, stream=self.stream, from_at=since, until_at=until, state=State.COVERED
+            )
+            return
+        grown, *swallowed = covered
+        if swallowed:
+            self._rows().filter(pk__in=[row.pk for row in swallowed]).delete()
+        if (since, until) != (grown.from_at, grown.until_at):
+            self._rows().filter(pk=grown.pk).update(from_at=since, until_at=until)
 
     def mark_gap(self, missing: Missing, *, retry_at: datetime) -> None:
         """What of the window is not covered could not be read and will be tried again."""
@@ -61,11 +74,6 @@ class Ledger:
         """What is said of the time after `moment` no longer holds."""
         for row in self._rows().filter(until_at__gt=moment):
             self._cut(row, Window(moment, row.until_at))
-
-    def covered_until(self) -> datetime | None:
-        """The end of the newest covered range."""
-        newest = self._rows().filter(state=State.COVERED).order_by("-until_at").first()
-        return newest.until_at if newest else None
 
     def _mark(self, missing: Missing, state: Coverage.State, retry_at: datetime | None) -> None:
         window = missing.window

@@ -1,10 +1,10 @@
 """What we hold at venues: credentials, fills, how complete they are, and what was done to get them."""
 
 import json
-import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import models
@@ -42,7 +42,7 @@ class ExchangeCredential(models.Model):
     """One account of one owner at one venue, with what is needed to read it."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="credentials")
-    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     venue = models.CharField(max_length=32)  # a key of VENUES; no choices here, so that a venue needs no migration
     label = models.CharField(max_length=80)
     secrets: Any = SecretField()
@@ -71,6 +71,9 @@ class ExchangeCredential(models.Model):
     fresh_at = models.DateTimeField(null=True, blank=True, help_text="Up to when every fill was asked for.")
     leased_until = models.DateTimeField(null=True, blank=True)
     lease = models.UUIDField(null=True, blank=True)
+    # Another with each change of what hangs on this row, and never one that was here before: a count would come to the
+    # same number twice where a transaction is rolled back, or a backup restored.
+    version = models.UUIDField(default=uuid4, editable=False)
 
     class Meta:
         constraints = [
@@ -122,7 +125,7 @@ class ExchangeCredential(models.Model):
 
     def claim(self, *, now: datetime) -> bool:
         """Takes the lease if it is free."""
-        lease = uuid.uuid4()
+        lease = uuid4()
         free = Q(leased_until=None) | Q(leased_until__lte=now)
         until = now + timedelta(seconds=settings.LEASE_SECONDS)
         claimed = ExchangeCredential.objects.filter(free, pk=self.pk).update(lease=lease, leased_until=until) == 1
@@ -131,16 +134,19 @@ class ExchangeCredential(models.Model):
         return claimed
 
     def keep(self, *, now: datetime, backfilling: bool = False) -> bool:
-        """Holds the lease for longer. False when it is lost, or the owner paused the account or its backfill."""
+        """Holds the lease for longer, and makes the version another.
+
+        False when the lease is lost, or the owner paused the account or its backfill.
+        """
         mine = Q(pk=self.pk, lease=self.lease, is_enabled=True)
         if backfilling:
             mine &= Q(is_backfilling=True)
         until = now + timedelta(seconds=settings.LEASE_SECONDS)
-        return ExchangeCredential.objects.filter(mine).update(leased_until=until) == 1
+        return ExchangeCredential.objects.filter(mine).update(leased_until=until, version=uuid4()) == 1
 
     def lock(self) -> None:
-        """Within a transaction: nobody else changes what belongs to this account until its end."""
-        ExchangeCredential.objects.select_for_update().filter(pk=self.pk).first()
+        """Within a transaction that changes what belongs to this account: nobody else does until its end."""
+        ExchangeCredential.objects.filter(pk=self.pk).update(version=uuid4())
 
     def release(self) -> None:
         ExchangeCredential.objects.filter(pk=self.pk, lease=self.lease).update(lease=None, leased_until=None)

@@ -1,19 +1,20 @@
 """What to read next, and how a page of a venue becomes rows and ledger. Asks no venue and knows no day totals."""
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Max, Min
 
-from exchanges.fields import as_units, plain, to_usd_places
-from exchanges.ledger import Ledger, settled
+from exchanges.fields import plain, to_usd_places, to_usd_units
+from exchanges.ledger import Ledger, covered_until, settled
 from exchanges.models import Coverage, ExchangeCredential, Fill, HeldRow, Reread, Retraction
 from exchanges.venues.base import EXACT, FillReport, Held, Missing, Page, Retracted, Skipped, Stream, Window, subtract
 
@@ -59,7 +60,7 @@ class Step:
 
 @dataclass(slots=True)
 class Stored:
-    """What a page came to."""
+    """What a page, or some, came to."""
 
     touched: Touched = field(default_factory=set)  # where fills are new
     rows: int = 0
@@ -67,8 +68,16 @@ class Stored:
     seen: int = 0
     held: int = 0
     retracted: int = 0
+    amended: int = 0  # fills that changed, or came late
     skipped: Counter[str] = field(default_factory=Counter)
     changes: list[Change] = field(default_factory=list)
+
+    def add(self, more: "Stored") -> None:
+        self.touched |= more.touched
+        for name in ("rows", "new", "seen", "held", "retracted", "amended"):
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+        self.skipped += more.skipped
+        self.changes += more.changes
 
 
 def next_step(
@@ -210,11 +219,9 @@ def distrust_the_future(credential: ExchangeCredential, *, now: datetime) -> Non
 
     When that was claimed is not known, so the last day goes with it and is read again.
     """
-    for stream in credential.streams:
-        ledger = Ledger(credential, stream.name)
-        known_until = ledger.covered_until()
-        if known_until and known_until > now:
-            ledger.forget_after(now - timedelta(days=1))
+    for stream, known_until in covered_until(credential).items():
+        if known_until > now:
+            Ledger(credential, stream).forget_after(now - timedelta(days=1))
 
 
 def store(
@@ -243,14 +250,14 @@ def store(
             case Held():
                 stored.held += hold(credential, stream.name, row, now=now)
     new, other = insert_fills(credential, reports)
-    stored.changes += _late(credential, stream, [reports[fill_id] for fill_id in new], late)
+    stored.changes += _late(credential, stream, new, late)
     for report in other:
         _follow(credential, stream, report, stored)
     if renamed := {change.symbol for change in stored.changes if change.cause == Cause.RENAMED and change.fills < 0}:
         _look_for_more(credential, renamed, now)
     stored.new = len(new)
     stored.seen = stored.rows - stored.new - stored.held - stored.skipped.total()
-    stored.touched |= {(reports[fill_id].executed_at.date(), reports[fill_id].symbol) for fill_id in new}
+    stored.touched |= {(report.executed_at.date(), report.symbol) for report in new}
     ledger = Ledger(credential, stream.name)
     if page.covered:
         ledger.cover(page.covered)
@@ -291,11 +298,11 @@ def _late(credential: ExchangeCredential, stream: Stream, new: Sequence[FillRepo
     """New fills of a time that had been called read, by day and market."""
     if not new:
         return []
-    first, last = min(fill.executed_at for fill in new), max(fill.executed_at for fill in new)
+    moments = [fill.executed_at for fill in new]
     known = credential.coverage.filter(
-        stream=stream.name, state=Coverage.State.COVERED, from_at__lte=last, until_at__gt=first
-    )
-    claimed = [Window(row.from_at, row.until_at - LATE_AFTER) for row in known]
+        stream=stream.name, state=Coverage.State.COVERED, from_at__lte=max(moments), until_at__gt=min(moments)
+    ).order_by()
+    claimed = [Window(since, until - LATE_AFTER) for since, until in known.values_list("from_at", "until_at")]
     found: dict[tuple[date, str, str], Change] = {}
     for fill in new if claimed else ():
         if any(window.since <= fill.executed_at < window.until for window in claimed):
@@ -386,82 +393,105 @@ FACTS = (
     "executed_at", "symbol", "base", "quote", "side", "liquidity", "price", "qty", "notional", "fee", "fee_asset",
 )  # fmt: skip
 TABLE, NAMES = Fill._meta.db_table, ", ".join(COLUMNS)
-ONCE = "ON CONFLICT (credential_id, fill_id) DO NOTHING"
 
 
 def insert_fills(
     credential: ExchangeCredential, reports: Mapping[str, FillReport]
-) -> tuple[set[str], list[FillReport]]:
-    """Adds the fills that are not there yet. Returns their ids, and the reports that say otherwise of one that is.
+) -> tuple[list[FillReport], list[FillReport]]:
+    """Adds the fills that are not there yet. Returns these, and the reports that say otherwise of one that is.
 
-    By the drivers' bulk paths: Django's is five times slower.
+    Nobody else adds any to this account meanwhile: the caller's transaction holds it. By the drivers' bulk paths:
+    Django's is many times slower.
     """
     if not reports:
-        return set(), []
-    insert = _insert_postgresql if connection.vendor == "postgresql" else _insert_sqlite
-    new, other = insert(credential, reports)
-    return new, [reports[fill_id] for fill_id in other]
+        return [], []
+    try:
+        return _insert(credential, reports, {} if _is_new_ground(credential, reports.values()) else None)
+    except IntegrityError:  # one of them is here, of another time
+        return _insert(credential, reports, None)
 
 
-def _insert_postgresql(credential: ExchangeCredential, reports: Mapping[str, FillReport]) -> tuple[set[str], list[str]]:
-    # Asking first which are there would leave the choice of index to statistics, which know nothing of a table that
-    # is just being filled.
-    like_fills = f"ON COMMIT DELETE ROWS AS SELECT {NAMES} FROM {TABLE} LIMIT 0"
-    other: list[str] = []
+def _is_new_ground(credential: ExchangeCredential, reports: Collection[FillReport]) -> bool:
+    """Whether no fill of the time they speak of is here, so that hardly one of them can be. Asking for each takes as
+    long as storing it."""
+    first, last = min(report.executed_at for report in reports), max(report.executed_at for report in reports)
+    return not Fill.objects.filter(credential=credential, executed_at__gte=first, executed_at__lte=last).exists()
+
+
+def _insert(
+    credential: ExchangeCredential, reports: Mapping[str, FillReport], known: dict[str, tuple[Any, ...]] | None
+) -> tuple[list[FillReport], list[FillReport]]:
+    """`known` are the facts of those that are here; None has them looked up."""
+    is_postgresql = connection.vendor == "postgresql"
+    if known is None:
+        known = (_known_postgresql if is_postgresql else _known_sqlite)(credential, list(reports))
+    new = [report for fill_id, report in reports.items() if fill_id not in known]
+    if new:
+        with transaction.atomic():
+            (_insert_postgresql if is_postgresql else _insert_sqlite)(credential, new)
+    return new, [reports[fill_id] for fill_id, facts in known.items() if facts != _facts(reports[fill_id])]
+
+
+def _known_postgresql(credential: ExchangeCredential, ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    # Each is looked up on its own, and the account is none the planner could know: so it takes the unique key. Else
+    # statistics would choose, which know nothing of a table that is just being filled, and have all of it read.
+    one = f"SELECT * FROM {TABLE} WHERE credential_id = (SELECT %s::bigint) AND fill_id = wanted LIMIT 1"
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS incoming_fill {like_fills}")
-        with cursor.copy(f"COPY incoming_fill ({NAMES}) FROM STDIN") as copy:
-            for report in reports.values():
-                copy.write_row(_row(credential.pk, report))
-        cursor.execute(f"INSERT INTO {TABLE} ({NAMES}) SELECT {NAMES} FROM incoming_fill {ONCE} RETURNING fill_id")
-        new = {fill_id for (fill_id,) in cursor.fetchall()}
-        for start in range(0, len(seen := [fill_id for fill_id in reports if fill_id not in new]), 500):
-            ids = seen[start : start + 500]
-            facts = ", ".join(FACTS)
-            cursor.execute(
-                f"SELECT fill_id FROM (SELECT fill_id, {facts} FROM incoming_fill WHERE fill_id = ANY(%s) EXCEPT "
-                f"SELECT fill_id, {facts} FROM {TABLE} WHERE credential_id = %s AND fill_id = ANY(%s)) AS differing",
-                [ids, credential.pk, ids],
-            )
-            other += [fill_id for (fill_id,) in cursor.fetchall()]
-        cursor.execute("DELETE FROM incoming_fill")
-    return new, other
+        cursor.execute(
+            f"SELECT fill_id, {', '.join(FACTS)} FROM json_array_elements_text(%s::json) AS asked (wanted) "
+            f"CROSS JOIN LATERAL ({one}) AS there",
+            [json.dumps(ids), credential.pk],
+        )
+        return {row[0]: row[1:] for row in cursor.fetchall()}
 
 
-def _insert_sqlite(credential: ExchangeCredential, reports: Mapping[str, FillReport]) -> tuple[set[str], list[str]]:
-    rows = {fill_id: _row(credential.pk, report) for fill_id, report in reports.items()}
-    ids = list(rows)
-    known: set[str] = set()
-    other: list[str] = []
-    facts = ", ".join(f"CAST({name} AS TEXT)" for name in FACTS)  # as stored: the driver would make dates of them
-    at = [COLUMNS.index(name) for name in FACTS]
+def _known_sqlite(credential: ExchangeCredential, ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    known = {}
+    moment, *facts = FACTS
     with connection.cursor() as cursor:
         for start in range(0, len(ids), 500):
             asked = ids[start : start + 500]
             places = ", ".join(["%s"] * len(asked))
             cursor.execute(
-                f"SELECT fill_id, {facts} FROM {TABLE} WHERE credential_id = %s AND fill_id IN ({places})",
+                f"SELECT fill_id, {moment} || '+00:00', {', '.join(facts)} FROM {TABLE} "
+                f"WHERE credential_id = %s AND fill_id IN ({places})",
                 [credential.pk, *asked],
             )
-            for fill_id, *there in cursor.fetchall():
-                known.add(fill_id)
-                if there != [str(rows[fill_id][index]) for index in at]:
-                    other.append(fill_id)
-        places = ", ".join(["%s"] * len(COLUMNS))
-        new = rows.keys() - known
-        cursor.executemany(
-            f"INSERT INTO {TABLE} ({NAMES}) VALUES ({places}) {ONCE}", [rows[fill_id] for fill_id in new]
-        )
-    return new, other
+            for fill_id, at, *names, price, qty, notional, fee, asset in cursor.fetchall():
+                numbers = (Decimal(price), Decimal(qty), notional, Decimal(fee))
+                known[fill_id] = (datetime.fromisoformat(at), *names, *numbers, asset)
+    return known
 
 
-def _row(credential_id: int, report: FillReport) -> tuple[int | str | None, ...]:
-    """The report in the order of COLUMNS, as the database takes it."""
+def _facts(report: FillReport) -> tuple[Any, ...]:
+    """In the order of FACTS, as read back."""
+    return (
+        report.executed_at, report.symbol, report.base, report.quote, report.side, report.liquidity, report.price,
+        report.qty, to_usd_units(report.notional), report.fee, report.fee_asset,
+    )  # fmt: skip
+
+
+def _insert_postgresql(credential: ExchangeCredential, reports: Iterable[FillReport]) -> None:
+    into = f"COPY {TABLE} ({NAMES}) FROM STDIN"
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(into) as copy:
+        for report in reports:
+            copy.write_row(as_row(credential.pk, report, str(report.executed_at)))
+
+
+def _insert_sqlite(credential: ExchangeCredential, reports: Iterable[FillReport]) -> None:
+    places = ", ".join(["%s"] * len(COLUMNS))
+    rows = [as_row(credential.pk, report, str(report.executed_at.replace(tzinfo=None))) for report in reports]
+    with connection.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO {TABLE} ({NAMES}) VALUES ({places})", rows)
+
+
+def as_row(credential_id: int, report: FillReport, moment: str) -> tuple[int | str | None, ...]:
+    """The report in the order of COLUMNS, as the database takes it; `moment` is `executed_at` in its spelling."""
     return (
         credential_id,
         report.fill_id,
-        connection.ops.adapt_datetimefield_value(report.executed_at),
-        connection.ops.adapt_datefield_value(report.executed_at.date()),
+        moment,
+        moment[:10],
         report.symbol,
         report.base,
         report.quote,
@@ -470,7 +500,7 @@ def _row(credential_id: int, report: FillReport) -> tuple[int | str | None, ...]
         str(report.kind),
         plain(report.price),
         plain(report.qty),
-        as_units(to_usd_places(report.notional)),
+        to_usd_units(report.notional),
         plain(report.fee),
         report.fee_asset,
         None if report.realized_pnl is None else plain(report.realized_pnl),

@@ -11,21 +11,48 @@ from uuid import uuid4
 import pytest
 import time_machine
 from django.apps import apps
+from django.conf import settings
 
 from exchanges.connect import budget
 from exchanges.sandbox import Sandbox
 from perpdash.celery import app as celery_app
+from volume import runlog
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-# Tests that run side by side may share a Redis: each process has a queue of its own there.
-celery_app.conf.task_default_queue = f"tests-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+# Tests that run side by side may share a Redis: each process has a queue of its own there, and is told nothing of what
+# others say of owners with the same number.
+OWN = f"tests-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+celery_app.conf.task_default_queue = OWN
+if not settings.EMBEDDED:
+    settings.CHANNEL_LAYERS["default"]["CONFIG"]["prefix"] = OWN
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+# What knows neither database nor Redis, or brings the one-process mode with it, is told nothing new by services.
+SERVICELESS = [
+    "exchanges/sandbox", "exchanges/venues", "exchanges/test_fetching.py", "exchanges/test_stark.py", "test_compose.py",
+    "test_house.py", "test_starting.py", "test_up.py", "volume/test_format.py",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folders = [Path(__file__).parent / name for name in SERVICELESS]
+    for item in items:
+        asks_database = item.get_closest_marker("django_db") or {"db", "transactional_db"} & {*item.fixturenames}  # type: ignore[attr-defined]
+        if not asks_database and any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker(pytest.mark.serviceless)
 
 
 @pytest.fixture(autouse=True)
 def own_cache(settings: Any) -> None:
     """What one test asked counts against no limit of another, also where several run on the same Redis."""
     settings.CACHES = {"default": settings.CACHES["default"] | {"KEY_PREFIX": uuid4().hex}}
+
+
+@pytest.fixture(autouse=True)
+def nobody_reads() -> None:
+    """What one test read is not what another one's log lines and reports are about: tasks see to that between them."""
+    runlog.about.set({})
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_behind_a_proxy_the_address_it_saw_counts(rates, settings):
 
 async def closed_with(text: str) -> Any:
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=[(b"authorization", f"Bearer {text}".encode())])
-    await socket.connect()
+    await socket.connect(timeout=5)
     code = (await socket.receive_output())["code"]
     await socket.disconnect()
     return code

@@ -176,7 +176,8 @@ def fills(request: HttpRequest, pk: int) -> HttpResponse:
         owner_id=owner_of(request), credentials=(pk,), markets=(market,) if market else (),
         since=day, until=day + timedelta(days=1) if day else None,
     )  # fmt: skip
-    page = Paginator(queries.fills(wanted), FILLS_A_PAGE).get_page(request.GET.get("page"))
+    listed: Any = queries.FillList(wanted)
+    page = Paginator(listed, FILLS_A_PAGE).get_page(request.GET.get("page"))
     days = queries.volume(wanted, by=("market",), now=timezone.now()) if day else []
     context = {"credential": credential, "day": day, "market": market, "page": page, "markets": days}
     return render(request, "volume/fills.html", context)

@@ -1,6 +1,6 @@
 """The API: what the pages show, for programs. Every view starts from the person who asks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, cast
@@ -20,11 +20,12 @@ from rest_framework.views import APIView
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, Fill, HeldRow, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
-from volume import glance, holding, queries, reconcile
+from volume import holding, queries, reconcile
 from volume.data_views import stored_of, zipped
 from volume.models import Amendment, Preferences, VolumeCheck
+from volume.newest import newest_summary
 from volume.pagination import Pagination
-from volume.rollup import start_of
+from volume.periods import start_of
 from volume.serializers import (
     AmendmentSerializer,
     BackfillSerializer,
@@ -188,7 +189,7 @@ class _Computed(viewsets.ViewSet):
 
     pagination_class = Pagination
 
-    def answer(self, request: Request, rows: list[dict[str, Any]]) -> Response:
+    def answer(self, request: Request, rows: Sequence[dict[str, Any]]) -> Response:
         paginator = self.pagination_class()
         page = paginator.paginate_queryset(rows, request, view=self)
         return paginator.get_paginated_response([queries.as_strings(row) for row in page or []])
@@ -202,7 +203,7 @@ class DailyViewSet(_Computed):
         query = DailyQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         values = query.validated_data
-        rows = queries.volume(
+        rows = queries.VolumeRows(
             query.as_filter(_owner(request)), by=values["group_by"], granularity=values["granularity"],
             now=timezone.now(),
         )  # fmt: skip
@@ -248,7 +249,7 @@ class SummaryViewSet(viewsets.ViewSet):
 
     @extend_schema(responses=SummarySerializer)
     def list(self, request: Request) -> Response:
-        return Response(glance.summary(_owner(request), now=timezone.now()))
+        return Response(newest_summary(_owner(request), now=timezone.now()))
 
 
 class _OfMyAccounts(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
@@ -320,7 +321,7 @@ class FillViewSet(_OfMyAccounts):
             return super().get_queryset()
         query = VolumeQuerySerializer(data=self.request.query_params)
         query.is_valid(raise_exception=True)
-        return queries.fills(query.as_filter(_owner(self.request)))
+        return queries.FillList(query.as_filter(_owner(self.request)))
 
     @extend_schema(parameters=[VolumeQuerySerializer])
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -1,12 +1,13 @@
 """How complete a figure is: what of its range was not read, why, and what would help."""
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, Health, HeldRow
 from exchanges.venues.base import Window, subtract
@@ -45,6 +46,10 @@ class Verdict:
     stale: bool = False
 
 
+COMPLETE = Verdict(True)
+EVER = Window(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
 class Completeness:
     """What an owner's accounts lack, read once and asked often."""
 
@@ -62,27 +67,41 @@ class Completeness:
             ]
             for pk, credential in self.credentials.items()
         }
-        market = set(
-            Preferences.objects.filter(owner__in={item.owner_id for item in self.credentials.values()})
-            .filter(stablecoins_at_market=True).values_list("owner_id", flat=True)
-        )  # fmt: skip
-        at_market = [pk for pk, item in self.credentials.items() if item.owner_id in market]
-        at_par = [pk for pk, item in self.credentials.items() if item.owner_id not in market]
-        other = Q(credential__in=self.credentials, is_at_market=None)
-        other |= Q(credential__in=at_market, is_at_market=False) | Q(credential__in=at_par, is_at_market=True)
-        behind = DailyVolume.objects.filter(other).order_by().values_list("credential", flat=True).distinct()
-        self.recomputing = set(behind)
+        self.recomputing = self._recomputing()
         self.held: dict[int, list[datetime | None]] = defaultdict(list)
         held = HeldRow.objects.filter(credential__in=self.credentials).order_by("pk")
         for pk, executed_at in held.values_list("credential_id", "executed_at"):
             self.held[pk].append(executed_at)
+        self._asked_from = max((item.history_from for item in self.credentials.values()), default=EVER.since)
+        self._doubtful = merged([*self._lacking(), *self._holding()])
+
+    def _lacking(self) -> Iterator[Window]:
+        return (lack.window for lacks in self.lacks.values() for lack in lacks)
+
+    def _holding(self) -> Iterator[Window]:
+        """The moments of rows that are held; at any time, where that is not known."""
+        return (Window(at, at) if at else EVER for moments in self.held.values() for at in moments)
+
+    def _recomputing(self) -> set[int]:
+        """The accounts with days that were computed before their owner chose otherwise, or by an older perpdash."""
+        chosen = Preferences.objects.filter(owner__credentials__in=self.credentials, stablecoins_at_market=True)
+        at_market = Q(owner__in=chosen.values("owner"))
+        days = DailyVolume.objects.filter(credential=OuterRef("pk")).order_by()
+        # Each by the whole of an index: whether there is one such day, and not which.
+        older, counted_at_par, counted_at_market = (
+            Exists(days.filter(is_at_market__isnull=True)),
+            Exists(days.filter(is_at_market__in=[False])),
+            Exists(days.filter(is_at_market__in=[True])),
+        )
+        behind = Q(older) | at_market & Q(counted_at_par) | ~at_market & Q(counted_at_market)
+        return set(ExchangeCredential.objects.filter(behind, pk__in=self.credentials).values_list("pk", flat=True))
 
     def of(
         self,
         window: Window,
         credential_ids: Iterable[int] | None = None,
         *,
-        unpriced: Iterable[str] = (),
+        unpriced: Sequence[str] = (),
         is_all: bool = False,
     ) -> Verdict:
         """The verdict on a figure over `window` of these accounts (all, if not said).
@@ -90,6 +109,8 @@ class Completeness:
         `unpriced` are sentences on what of it has no price. `is_all` is a figure of all there is of each account,
         however far back that was asked for.
         """
+        if not unpriced and self._is_clean(window, is_all=is_all):
+            return COMPLETE
         why: list[str] = []
         late: list[str] = []
         for pk in self.credentials if credential_ids is None else credential_ids:
@@ -108,6 +129,13 @@ class Completeness:
                 why.append(f"{account}: Its days are being recomputed, which takes some minutes.")
         why += unpriced
         return Verdict(not why, tuple(dict.fromkeys(why)), bool(why) and set(why) == set(late))
+
+    def _is_clean(self, window: Window, *, is_all: bool) -> bool:
+        """Whether nothing is to be said of the window, of any account: so it is of most of them."""
+        if self.recomputing or (window.since < self._asked_from and not is_all):
+            return False
+        at = bisect_right(self._doubtful, window.until, key=lambda part: part.since)
+        return at == 0 or self._doubtful[at - 1].until < window.since
 
     def state(self, window: Window) -> tuple[str, list[str]]:
         """The worst that is to be said of the window for all accounts, in a word for drawing, and why in sentences."""
@@ -178,6 +206,17 @@ class Completeness:
         for window in subtract(Window(credential.history_from, max(end, credential.history_from)), known):
             why = f"{_range(window)} is not read yet."
             yield Lack(credential.pk, account, window, "unread", why, unread_remedy)
+
+
+def merged(windows: Iterable[Window]) -> list[Window]:
+    """The windows in order, those that touch as one."""
+    found: list[Window] = []
+    for window in sorted(windows):
+        if found and window.since <= found[-1].until:
+            found[-1] = Window(found[-1].since, max(found[-1].until, window.until))
+        else:
+            found.append(window)
+    return found
 
 
 def patience(credential: ExchangeCredential) -> timedelta:

@@ -1,15 +1,17 @@
 """The socket of an open page: the owner's summary on connect and on every change."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.utils import timezone
 
-from volume.glance import summary
 from volume.live import group_of
+from volume.newest import newest_summary
 
+T = TypeVar("T")
 NOT_SIGNED_IN = 4401
 TOO_MANY = 4429  # as 429 in HTTP
 MOST_SOCKETS = 30  # of one person, in one process: more pages than anybody looks at
@@ -51,15 +53,24 @@ class VolumeConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
 
     async def is_welcome(self) -> bool:
         """Whether who opened the socket still may: a session or token may have ended since. Closes it if not."""
-        if not self.is_over and not await self.scope["is_welcome"]():
-            self.is_over = True
-            await self.close(NOT_SIGNED_IN)
-        return not self.is_over
+        return await self._told_if_welcome(lambda: True) is not None
 
     async def summary_changed(self, event: dict[str, Any] | None = None) -> None:
-        if not await self.is_welcome():
-            return
-        await self.send_json(await database_sync_to_async(summary)(self.owner_id, now=timezone.now()))
+        newest = await self._told_if_welcome(lambda: newest_summary(self.owner_id, now=timezone.now()))
+        if newest is not None:
+            await self.send_json(newest)
+
+    async def _told_if_welcome(self, tell: Callable[[], T]) -> T | None:
+        """What only who is still welcome is told; None, and the socket is closed, for who is not."""
+
+        def told() -> T | None:
+            return tell() if self.scope["is_welcome"]() else None
+
+        found = None if self.is_over else await database_sync_to_async(told)()
+        if found is None and not self.is_over:
+            self.is_over = True
+            await self.close(NOT_SIGNED_IN)
+        return found
 
     async def line_lost(self, event: dict[str, Any]) -> None:
         """What was said meanwhile was not heard. Whoever comes back gets the newest summary."""

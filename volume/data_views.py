@@ -1,10 +1,8 @@
 """The pages on which people see what is stored of them, take it with them, and remove it."""
 
-from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.db.models import Max, Min
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -17,6 +15,7 @@ from exchanges.models import ExchangeCredential, Fill, HeldRow, SyncRun
 from volume import holding
 from volume.export import pieces
 from volume.models import DailyVolume
+from volume.tables import Awaited
 from volume.views import owner_of
 
 
@@ -45,29 +44,7 @@ def zipped(owner: Any, now: datetime) -> StreamingHttpResponse:
         "Cache-Control": "no-store",
         "Content-Encoding": "identity",  # it is compressed already
     }
-    return StreamingHttpResponse(_Awaited(pieces(owner, now)), content_type="application/zip", headers=headers)
-
-
-class _Awaited:
-    """A generator's pieces for a server that awaits them. Given the generator itself, it would take all at once."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-
-    def __aiter__(self) -> "_Awaited":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if piece := await sync_to_async(self._next)():
-            return piece
-        raise StopAsyncIteration
-
-    def _next(self) -> bytes:
-        return next(self._pieces, b"")
-
-    def close(self) -> None:
-        """Called in the thread that made the pieces, also when nobody waits for the rest."""
-        cast(Any, self._pieces).close()
+    return StreamingHttpResponse(Awaited(pieces(owner, now)), content_type="application/zip", headers=headers)
 
 
 @require_GET

@@ -1,46 +1,53 @@
 """An owner's volume at a glance: totals per span, each against the time before, and how every account fares."""
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Max, OuterRef, Q, Subquery, Sum
 
 from exchanges.doctor import in_words
 from exchanges.fields import UsdSum, plain, to_usd_places
-from exchanges.models import ExchangeCredential, Fill, SyncRun
-from exchanges.venues.base import EXACT, FORCED, Window
+from exchanges.models import ExchangeCredential, SyncRun
+from exchanges.venues.base import EXACT, Window
 from volume import trouble
 from volume.completeness import Completeness, as_json, shortened
 from volume.models import DailyVolume, Preferences
-from volume.queries import Filter, without_price
-from volume.rollup import start_of, usd_prices
+from volume.parts import quoted
+from volume.periods import Books, start_of
+from volume.queries import Filter, Standing, added, without_price
+from volume.rollup import usd_prices
 
 SPANS = ("24h", "today", "7d", "14d", "30d", "90d", "month", "all")
 SPAN_DAYS = {"today": 1, "7d": 7, "14d": 14, "30d": 30, "90d": 90}
 
 
-def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
+def summary(owner_id: int, *, now: datetime, standing: Standing | None = None) -> dict[str, Any]:
     """The owner's volume at a glance: totals per span, per venue, and how every account fares. Amounts are text.
 
     "24h" slides; "today", "7d" and longer are whole UTC days, today included; "month" is the UTC month so far. "all"
     goes back as far as was asked for. `before` is the same stretch of the period before, up to the same time of day.
     """
-    accounts = Filter(owner_id=owner_id).accounts()
-    completeness, chosen = Completeness(accounts, now=now), Preferences.of(owner_id)
+    standing = standing or Standing(Filter(owner_id=owner_id), now=now)
+    accounts, completeness = standing.accounts, standing.completeness
+    chosen = Preferences.of(owner_id)
     today = now.astimezone(UTC).date()
     venues = list(dict.fromkeys(account.venue for account in accounts))
     totals: dict[str, Any] = {}
     per_venue: dict[str, dict[str, Any]] = {venue: {} for venue in venues}
-    for span in SPANS:
-        shown = _Span.of(span, accounts, chosen, today=today, now=now)
+    for span, shown in _spans(standing.books, chosen, today=today, now=now).items():
         totals[span] = _total(shown, completeness, accounts, chosen)
         for venue in venues:
             own = [account for account in accounts if account.venue == venue]
             per_venue[venue][span] = _total(shown, completeness, own, chosen)
-    changed = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts]).aggregate(day=Max("day"))
+    last_days = ExchangeCredential.objects.filter(owner_id=owner_id).annotate(last=_last_day())
+    changed = last_days.aggregate(day=Max("last"))
     return {
         "type": "summary",
         "as_of": now.isoformat(),
@@ -59,6 +66,11 @@ def summary(owner_id: int, *, now: datetime) -> dict[str, Any]:
         "trouble": trouble.now(),
         "last_changed_day": changed["day"].isoformat() if changed["day"] else None,
     }
+
+
+def _last_day() -> Subquery:
+    """Of each account by the end of an index, and not by all of its days."""
+    return Subquery(DailyVolume.objects.filter(credential=OuterRef("pk")).order_by("-day").values("day")[:1])
 
 
 def accounts_json(accounts: Sequence[ExchangeCredential], completeness: Completeness) -> list[dict[str, Any]]:
@@ -155,7 +167,13 @@ class _Figures:
     not_priced: int = 0
 
     def plus(self, other: "_Figures") -> "_Figures":
-        return _Figures(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+        return _Figures(
+            self.fills + other.fills,
+            self.notional_usd + other.notional_usd,
+            self.forced_fills + other.forced_fills,
+            self.forced_usd + other.forced_usd,
+            self.not_priced + other.not_priced,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,75 +185,106 @@ class _Span:
     before: Window | None
     figures_before: dict[int, _Figures]
 
-    @classmethod
-    def of(
-        cls, span: str, accounts: list[ExchangeCredential], chosen: Preferences, *, today: date, now: datetime
-    ) -> "_Span":
-        if span == "24h":
-            window = Window(now - timedelta(hours=24), now)
-            before = Window(window.since - timedelta(hours=24), window.since)
-            return cls(window, _rolling(accounts, window, chosen), before, _rolling(accounts, before, chosen))
-        if span == "all":
-            since = min((account.history_from for account in accounts), default=now)
-            return cls(Window(since, now), _days(accounts, since.date()), None, {})
-        if span == "month":
-            since = start_of(today.replace(day=1))
-            earlier = start_of((today.replace(day=1) - timedelta(days=1)).replace(day=1))
+
+def _spans(books: Books, chosen: Preferences, *, today: date, now: datetime) -> dict[str, _Span]:
+    windows = {span: _windows(span, books.accounts, today=today, now=now) for span in SPANS}
+    # What begins or ends in the middle of a day: the last 24 hours, those before, and where each earlier stretch ends.
+    parts = [window for window in windows["24h"] if window]
+    parts += [Window(start_of(before.until.date()), before.until) for _, before in windows.values() if before]
+    rolling = dict(zip(parts, rolled(books, parts, chosen), strict=True))
+    first = min(before.since for span, (_, before) in windows.items() if before and span != "24h").date()
+    days = _days(books, first)
+    found = {}
+    for span, (window, before) in windows.items():
+        if before is None:
+            found[span] = _Span(window, _all(books, window.since.date()), None, {})
+        elif span == "24h":
+            found[span] = _Span(window, rolling[window], before, rolling[before])
         else:
-            since = start_of(today - timedelta(days=SPAN_DAYS[span] - 1))
-            earlier = since - timedelta(days=SPAN_DAYS[span])
-        before = Window(earlier, min(since, earlier + (now - since)))  # a short February has no 30th
-        last = before.until.date()
-        figures = _days(accounts, before.since.date(), last)
-        for pk, part in _rolling(accounts, Window(start_of(last), before.until), chosen).items():
-            figures[pk] = figures.get(pk, _Figures()).plus(part)
-        return cls(Window(since, now), _days(accounts, since.date()), before, figures)
+            last = before.until.date()
+            figures = _between(days, before.since.date(), last)
+            for pk, part in rolling[Window(start_of(last), before.until)].items():
+                figures[pk] = figures.get(pk, _Figures()).plus(part)
+            found[span] = _Span(window, _between(days, window.since.date(), date.max), before, figures)
+    return found
 
 
-def _days(accounts: list[ExchangeCredential], since: date, until: date = date.max) -> dict[int, _Figures]:
-    rows: Any = (
-        DailyVolume.objects.filter(
-            credential__in=[account.pk for account in accounts], day__gte=since, day__lt=until
-        )
-        .order_by().values("credential_id")
-        .annotate(
-            count=Sum("fills"), usd=UsdSum("notional_usd"), forced_count=Sum("forced_fills"),
-            forced=UsdSum("forced_usd"), lost=Sum("fills_not_priced"),
-        )
-    )  # fmt: skip
-    columns = ("count", "usd", "forced_count", "forced", "lost")
-    return {row["credential_id"]: _Figures(*(row[column] for column in columns)) for row in rows}
+def _windows(
+    span: str, accounts: Sequence[ExchangeCredential], *, today: date, now: datetime
+) -> tuple[Window, Window | None]:
+    """The stretch of time, and the one before it."""
+    if span == "24h":
+        window = Window(now - timedelta(hours=24), now)
+        return window, Window(window.since - timedelta(hours=24), window.since)
+    if span == "all":
+        return Window(min((account.history_from for account in accounts), default=now), now), None
+    if span == "month":
+        since = start_of(today.replace(day=1))
+        earlier = start_of((today.replace(day=1) - timedelta(days=1)).replace(day=1))
+    else:
+        since = start_of(today - timedelta(days=SPAN_DAYS[span] - 1))
+        earlier = since - timedelta(days=SPAN_DAYS[span])
+    return Window(since, now), Window(earlier, min(since, earlier + (now - since)))  # a short February has no 30th
 
 
-def _rolling(accounts: list[ExchangeCredential], window: Window, chosen: Preferences) -> dict[int, _Figures]:
-    """From the fills themselves: the window begins or ends in the middle of a day."""
-    if not window:
-        return {}
-    parts = list(
-        Fill.objects.filter(
-            credential__in=[account.pk for account in accounts], executed_at__gte=window.since,
-            executed_at__lt=window.until,
-        )
-        .order_by().values("credential_id", "day", "quote")
-        .annotate(
-            count=Count("pk", filter=~Q(kind__in=FORCED)), all=Count("pk"),
-            ordinary=UsdSum("notional", filter=~Q(kind__in=FORCED)),
-            forced=UsdSum("notional", filter=Q(kind__in=FORCED)),
-        )
-    )  # fmt: skip
-    prices = usd_prices({(part["day"], part["quote"]) for part in parts}, at_market=chosen.stablecoins_at_market)
-    figures: dict[int, _Figures] = {}
-    for part in parts:
-        total = figures.setdefault(part["credential_id"], _Figures())
-        total.fills += part["count"]
-        total.forced_fills += part["all"] - part["count"]
-        usd = prices.get((part["day"], part["quote"]))
-        if usd is None:
-            total.not_priced += part["all"]
-        else:
-            total.notional_usd += to_usd_places(EXACT.multiply(part["ordinary"], usd))
-            total.forced_usd += to_usd_places(EXACT.multiply(part["forced"], usd))
-    return figures
+SUMS: dict[str, Any] = {
+    "count": Sum("fills"), "usd": UsdSum("notional_usd"), "forced_count": Sum("forced_fills"),
+    "forced": UsdSum("forced_usd"), "lost": Sum("fills_not_priced"),
+}  # fmt: skip
+
+
+def _all(books: Books, since: date) -> dict[int, _Figures]:
+    rows = added(Filter(since=since), books, ("credential",), "day", SUMS)
+    return {pk: _Figures(*figures) for (pk,), figures in rows.items()}
+
+
+Days = dict[int, tuple[list[date], list[list[Any]]]]
+
+
+def _days(books: Books, since: date) -> Days:
+    """Of each account the days with fills, in order, and of each figure what all before each of them, and all, come
+    to."""
+    rows: dict[int, list[tuple[date, list[Any]]]] = defaultdict(list)
+    for (day, pk), figures in added(Filter(since=since), books, ("day", "credential"), "day", SUMS).items():
+        rows[pk].append((day, figures))
+    found: Days = {}
+    for pk, of_days in rows.items():
+        of_days.sort(key=itemgetter(0))
+        columns = zip(*(figures for _, figures in of_days), strict=True)
+        found[pk] = [day for day, _ in of_days], [list(accumulate(column, initial=0)) for column in columns]
+    return found
+
+
+def _between(days: Days, since: date, until: date) -> dict[int, _Figures]:
+    """What the days from `since` until `until` come to, of the accounts that have some."""
+    found = {}
+    for pk, (known, sums) in days.items():
+        first, end = bisect_left(known, since), bisect_left(known, until)
+        if first < end:
+            found[pk] = _Figures(*(column[end] - column[first] for column in sums))
+    return found
+
+
+def rolled(books: Books, windows: Sequence[Window], chosen: Preferences) -> list[dict[int, _Figures]]:
+    """By account, what was traded in each window. They begin and end in the middle of a day."""
+    sums = quoted(books, windows)
+    needed = {(day, quote) for parts in sums for _, day, quote in parts}
+    prices = usd_prices(needed, at_market=chosen.stablecoins_at_market)
+    found = []
+    for parts in sums:
+        figures: dict[int, _Figures] = {}
+        for (pk, day, quote), part in parts.items():
+            total = figures.setdefault(pk, _Figures())
+            total.fills += part.fills
+            total.forced_fills += part.forced_fills
+            usd = prices.get((day, quote))
+            if usd is None:
+                total.not_priced += part.fills + part.forced_fills
+            else:
+                total.notional_usd += to_usd_places(EXACT.multiply(part.notional, usd))
+                total.forced_usd += to_usd_places(EXACT.multiply(part.forced_notional, usd))
+        found.append(figures)
+    return found
 
 
 def _total(

@@ -2,25 +2,33 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
+from django.db.models import Sum
 from django.urls import reverse
 
 from exchanges.fields import plain
 from exchanges.models import ExchangeCredential
 from exchanges.venues.base import EXACT, Window
 from volume import queries
-from volume.completeness import Completeness, shortened
-from volume.queries import USD_COLUMNS, Filter, next_period, without_price
-from volume.rollup import Totals, start_of, totals_of_periods
+from volume.completeness import shortened
+from volume.periods import following, start_of
+from volume.queries import USD_COLUMNS, without_price
+from volume.rollup import Totals, totals_of_periods
 from volume.scope import RANGES, Scope
 
 MOST_STACKS = 10
+DRAWN = ("notional_usd", "maker_usd", "taker_usd", "fees_usd", "forced_usd")  # by the chart
+STACKED = {"venue": ("venue",), "market": ("venue", "market"), "account": ("credential",)}
+SHOWN = ("notional_usd", "maker_usd", "fees_usd", "forced_usd")  # by the table of markets
+LOST = {"lost": Sum("fills_not_priced")}
 ZERO = Decimal(0)
 Row = dict[str, Any]
 
@@ -30,88 +38,112 @@ class History:
 
     def __init__(self, scope: Scope, *, now: datetime) -> None:
         self.scope, self.now = scope, now
-        self.completeness = Completeness(scope.accounts, now=now)
+        self.completeness, self.books = scope.standing.completeness, scope.standing.books
         self.names = {account.pk: account for account in scope.accounts}
-        self.counting = set(queries.counting_forced(scope.accounts))
         self.periods = scope.periods
         self.left_out = 0  # markets that are not among the largest
 
     def series(self) -> Row:
         """The chart: one entry per period in every list; amounts are text."""
-        scope, periods = self.scope, self.scope.periods
-        stacks: dict[tuple[str, ...], list[Decimal]] = defaultdict(lambda: [ZERO] * len(periods))
-        sums = {name: [ZERO] * len(periods) for name in ("total", "maker", "taker", "fees", "forced")}
+        scope, periods = self.scope, self.periods
+        stacks: dict[tuple[Any, ...], list[Decimal]] = defaultdict(lambda: [ZERO] * len(periods))
+        sums = {column: [ZERO] * len(periods) for column in DRAWN}
         fills, not_priced = [0] * len(periods), [0] * len(periods)
         for row in self._rows_by_period():
             at = self._place(row["day"])
-            for name, column in zip(sums, ("notional", "maker", "taker", "fees", "forced"), strict=True):
-                sums[name][at] += row[f"{column}_usd"]
+            for column, amounts in sums.items():
+                amounts[at] += row[column]
             fills[at] += row["fills"]
             not_priced[at] += row["not_priced"]
-            if "venue" in row or "credential" in row:
-                stacks[self._stack_of(row)][at] += row["notional_usd"]
-        for row in self._largest_markets():
-            stacks[self._stack_of(row)][self._place(row["day"])] += row["notional_usd"]
+        for place, key, usd in self._stacked():
+            stacks[key][place] += usd
         verdicts = [self._verdict(day, lost) for day, lost in zip(periods, not_priced, strict=True)]
+        total, *others = sums.values()
         return {
             "granularity": scope.step,
             "by": scope.by,
             "days": [day.isoformat() for day in periods],
-            "stacks": self._stacks(stacks, sums["total"]),
-            **{f"{name}_usd": [plain(amount) for amount in amounts] for name, amounts in sums.items()},
+            "stacks": self._stacks(stacks, total),
+            "total_usd": _plain(total),
+            **{column: _plain(amounts) for column, amounts in zip(DRAWN[1:], others, strict=True)},
             "fills": fills,
-            "cumulative_usd": [plain(amount) for amount in _running(sums["total"])],
+            "cumulative_usd": _plain(accumulate(total)),
             "complete": [state == "complete" for state, _ in verdicts],
             "state": [state for state, _ in verdicts],
             "why": [why for _, why in verdicts],
-            "next": [self._next_down(day) for day in periods],
+            "next": self._next_down(),
         }
 
-    def markets(self) -> list[Row]:
-        """The table by venue and market, sorted as the scope says. Amounts are Decimals."""
+    def markets(self, *, whole: bool = False) -> list[Row]:
+        """The table by venue and market, sorted as the scope says. Amounts are Decimals: of the columns the page has,
+        or the whole of them."""
         if self.scope.is_local:
-            whole = self.scope.whole(now=self.now)
-            rows = list(_grouped(self._local_rows([whole]), ("venue", "market")))
-            for row in rows:
-                verdict = self.completeness.of(
-                    whole, self._accounts_at(row["venue"]), unpriced=not_priced_words(row["not_priced"])
-                )
-                row |= {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
-                row |= {"fees_complete": not row["fees_lost"], "fills_not_priced": row["not_priced"]}
+            rows = self._local_markets()
         else:
-            rows = queries.volume(self.scope.filter, by=("venue", "market"), fees_apart=True, now=self.now)
+            found = [dict(row) for row in (self._sums_by_market() if whole else self._shown_by_market)]
+            by = ("venue", "market")
+            rows = queries.judged(found, self.scope.filter, self.scope.standing, by=by, fees_apart=True)
         return _sorted(market_rows(rows, self.scope), self.scope.sort)
 
     def kinds(self) -> list[Row]:
         """Volume by kind of fill; nothing for days that are not UTC, of which it is not kept."""
-        return [] if self.scope.is_local else queries.kinds(self.scope.filter)
+        return [] if self.scope.is_local else queries.kinds(self.scope.filter, self.books)
 
     # --- Rows --------------------------------------------------------------------------------------------------------
 
     def _rows_by_period(self) -> list[Row]:
-        """Rows of sums by day and, where there are few enough, by what is stacked."""
-        scope = self.scope
-        keys = {"venue": ("venue",), "market": ("venue", "market"), "account": ("credential",)}[scope.by]
-        if not scope.is_local:
-            few = () if scope.by == "market" else keys
-            return queries.sums(scope.filter, scope.accounts, by=("day", *few))
-        windows = [scope.window(period, now=self.now) for period in self.periods]
-        rows = [row | {"day": self.periods[row["place"]]} for row in self._local_rows(windows)]
-        return list(_grouped(rows, ("day", *keys)))
+        """Rows of sums by period."""
+        if self.scope.is_local:
+            return [row | {"day": self.periods[row["place"]]} for row in self._local_by_period]
+        step = self.scope.step
+        return queries.sums(self.scope.filter, self.books, by=("day",), granularity=step, usd=DRAWN, with_qty=False)
 
-    def _largest_markets(self) -> Iterable[Row]:
-        """Where markets are stacked: the days of the largest of them."""
-        scope = self.scope
-        if scope.by != "market" or scope.is_local:
+    def _stacked(self) -> Iterator[tuple[int, tuple[Any, ...], Decimal]]:
+        """What is drawn in colours: (place of the period, values of STACKED, volume)."""
+        scope, keys = self.scope, STACKED[self.scope.by]
+        if scope.is_local:
+            for row in self._local_by_period:
+                yield row["place"], tuple(row[key] for key in keys), row["notional_usd"]
             return
-        whole = queries.amounts(scope.filter, scope.accounts, by=("venue", "market"))
+        wanted, shown = scope.filter, None
+        if scope.by == "market":
+            shown = self._largest_markets()
+            wanted = replace(wanted, markets=tuple({market for _, market in shown}))
+        if shown == set():
+            return
+        by = ("day", *keys)
+        for (day, *at), usd in queries.amounts(wanted, self.books, by=by, granularity=scope.step).items():
+            if shown is None or tuple(at) in shown:
+                yield self._place(day), tuple(at), usd
+
+    def _largest_markets(self) -> set[tuple[str, str]]:
+        """Those that are stacked, where markets are."""
+        whole = {(row["venue"], row["market"]): row["notional_usd"] for row in self._shown_by_market}
         largest = sorted(whole, key=lambda key: whole[key], reverse=True)[:MOST_STACKS]
         self.left_out = len(whole) - len(largest)
-        wanted = replace(scope.filter, markets=tuple({market for _, market in largest}))
-        shown = set(largest)
-        for (day, venue, market), usd in queries.amounts(wanted, scope.accounts, by=("day", "venue", "market")).items():
-            if (venue, market) in shown:
-                yield {"day": day, "venue": venue, "market": market, "notional_usd": usd}
+        return set(largest)
+
+    @cached_property
+    def _shown_by_market(self) -> list[Row]:
+        return self._sums_by_market(usd=SHOWN, with_qty=False)
+
+    def _sums_by_market(self, **columns: Any) -> list[Row]:
+        return queries.sums(self.scope.filter, self.books, by=("venue", "market"), **columns)
+
+    def _local_markets(self) -> list[Row]:
+        whole = self.scope.whole(now=self.now)
+        rows = list(_grouped(self._local_rows([whole]), ("venue", "market")))
+        for row in rows:
+            verdict = self.completeness.of(
+                whole, self._accounts_at(row["venue"]), unpriced=not_priced_words(row["not_priced"])
+            )
+            row |= {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
+            row |= {"fees_complete": not row["fees_lost"], "fills_not_priced": row["not_priced"]}
+        return rows
+
+    @cached_property
+    def _local_by_period(self) -> list[Row]:
+        return self._local_rows([self.scope.window(period, now=self.now) for period in self.periods])
 
     def _place(self, day: date) -> int:
         """Which of the periods a day is in."""
@@ -131,7 +163,7 @@ class History:
         row |= {"credential": account.pk, "venue": account.venue, "market": symbol, "fills": totals.fills}
         row |= {"base_qty": totals.base_qty, "forced_fills": totals.forced_fills}
         row |= {"not_priced": totals.fills_not_priced, "fees_lost": totals.fees_not_priced_fills}
-        if account.pk in self.counting:
+        if account.pk in self.books.counting_forced:
             forced, maker, buy = totals.forced_usd, totals.forced_maker_usd, totals.forced_buy_usd
             more = {"notional": forced, "maker": maker, "taker": forced - maker, "buy": buy, "sell": forced - buy}
             row |= {f"{name}_usd": row[f"{name}_usd"] + amount for name, amount in more.items()}
@@ -144,25 +176,23 @@ class History:
 
     # --- Stacks ------------------------------------------------------------------------------------------------------
 
-    def _stack_of(self, row: Row) -> tuple[str, ...]:
-        """(key, name, venue)."""
+    def _stack_of(self, *at: Any) -> Row:
+        """What names a stack, of the values of STACKED."""
         if self.scope.by == "account":
-            account = self.names[row["credential"]]
+            account = self.names[at[0]]
             has_twin = sum(str(other) == str(account) for other in self.scope.accounts) > 1
             name = f"{account} …{account.account_ref[-4:] or account.pk}" if has_twin else str(account)
-            return str(account.pk), name, account.venue
-        name = next(item.venue_name for item in self.scope.accounts if item.venue == row["venue"])
+            return {"key": str(account.pk), "name": name, "venue": account.venue}
+        venue = at[0]
+        name = next(item.venue_name for item in self.scope.accounts if item.venue == venue)
         if self.scope.by == "market":
-            return f"{row['venue']}:{row['market']}", f"{row['market']} at {name}", row["venue"]
-        return row["venue"], name, row["venue"]
+            return {"key": f"{venue}:{at[1]}", "name": f"{at[1]} at {name}", "venue": venue}
+        return {"key": venue, "name": name, "venue": venue}
 
-    def _stacks(self, found: Mapping[tuple[str, ...], list[Decimal]], total: Sequence[Decimal]) -> list[Row]:
+    def _stacks(self, found: Mapping[tuple[Any, ...], list[Decimal]], total: Sequence[Decimal]) -> list[Row]:
         """The largest first; what does not fit is one."""
         ordered = sorted(found.items(), key=lambda item: sum(item[1], ZERO), reverse=True)[:MOST_STACKS]
-        shown = [
-            {"key": key, "name": name, "venue": venue, "notional_usd": [plain(amount) for amount in amounts]}
-            for (key, name, venue), amounts in ordered
-        ]
+        shown = [self._stack_of(*at) | {"notional_usd": _plain(amounts)} for at, amounts in ordered]
         if others := self.left_out + len(found) - len(ordered):
             drawn = [sum(column, ZERO) for column in zip(*(amounts for _, amounts in ordered), strict=True)]
             rest = [plain(whole - part) for whole, part in zip(total, drawn, strict=True)]
@@ -178,45 +208,51 @@ class History:
             state = "not_priced"
         return state, shortened([*why, *not_priced_words(not_priced)])
 
-    def _next_down(self, period: date) -> str:
-        """The address of the next step down: the day, or this period by days."""
-        narrowed = {name["name"]: name["value"] for name in self.scope.filters}
-        if self.scope.is_local:
-            narrowed |= {"days": "local", "tz": self.scope.tz}
-        if self.scope.step == "day":
-            query = urlencode(narrowed)
-            return reverse("volume:day", args=[period.isoformat()]) + (f"?{query}" if query else "")
-        last = min(next_period(period, self.scope.step) - timedelta(days=1), self.scope.last)
-        query = urlencode({**narrowed, "from": period.isoformat(), "to": last.isoformat(), "by": self.scope.by})
-        return f"{reverse('volume:dashboard')}?{query}"
+    def _next_down(self) -> list[str]:
+        """Of each period, the address of the next step down: the day, or this period by days."""
+        scope = self.scope
+        narrowed = {name["name"]: name["value"] for name in scope.filters}
+        if scope.is_local:
+            narrowed |= {"days": "local", "tz": scope.tz}
+        if scope.step == "day":
+            before, after = reverse("volume:day", args=["{day}"]).split(quote("{day}"))
+            query = f"?{urlencode(narrowed)}" if narrowed else ""
+            return [f"{before}{period.isoformat()}{after}{query}" for period in self.periods]
+        found = []
+        for period in self.periods:
+            last = min(following(period, scope.step) - timedelta(days=1), scope.last)
+            query = urlencode({**narrowed, "from": period.isoformat(), "to": last.isoformat(), "by": scope.by})
+            found.append(f"{reverse('volume:dashboard')}?{query}")
+        return found
 
 
-def calendar(scope: Scope, *, now: datetime) -> Row:
+def calendar(history: History) -> Row:
     """Two years of UTC days, from a Monday on; None for days to come. Narrowed as the scope is."""
+    scope, now = history.scope, history.now
     today = now.astimezone(UTC).date()
     first = today - timedelta(days=RANGES["2y"] - 1)
     first -= timedelta(days=first.weekday())
-    wanted = Filter(
-        owner_id=scope.owner_id, since=first, venues=scope.filter.venues, markets=scope.filter.markets,
-        credentials=scope.filter.credentials,
-    )  # fmt: skip
-    amounts = {day: usd for (day,), usd in queries.amounts(wanted, scope.accounts, by=("day",)).items()}
-    not_priced = queries.days_not_priced(wanted, scope.accounts)
-    completeness = Completeness(scope.accounts, now=now)
+    wanted = replace(scope.filter, since=first, until=None)
+    rows = queries.added(wanted, history.books, ("day",), "day", queries.volume_figures(history.books) | LOST)
+    amounts = {day: (sum(usd, ZERO), lost) for (day,), (*usd, lost) in rows.items()}
+    completeness = history.completeness
+    days = [first + timedelta(days=index) for index in range(7 * ((today - first).days // 7 + 1))]
+    midnights = [start_of(day) for day in [*days, days[-1] + timedelta(days=1)]]
 
-    def state_of(day: date) -> str:
+    def state_of(place: int) -> str:
         if not scope.accounts:
             return "not_asked"
-        state, _ = completeness.state(Window(start_of(day), min(now, start_of(day + timedelta(days=1)))))
-        return "not_priced" if state == "complete" and day in not_priced else state
+        state, _ = completeness.state(Window(midnights[place], min(now, midnights[place + 1])))
+        _, lost = amounts.get(days[place], (ZERO, 0))
+        return "not_priced" if state == "complete" and lost else state
 
-    days = [first + timedelta(days=index) for index in range(7 * ((today - first).days // 7 + 1))]
+    passed = (today - first).days + 1
     narrowed = urlencode({chip["name"]: chip["value"] for chip in scope.filters})
     address = reverse("volume:day", args=["0000-00-00"]).replace("0000-00-00", "{day}")
     return {
         "first": first.isoformat(),
-        "days": [plain(amounts.get(day, ZERO)) if day <= today else None for day in days],
-        "state": [state_of(day) if day <= today else "complete" for day in days],
+        "days": [plain(amounts.get(day, (ZERO, 0))[0]) if day <= today else None for day in days],
+        "state": [state_of(place) if place < passed else "complete" for place in range(len(days))],
         "url": f"{address}?{narrowed}" if narrowed else address,
     }
 
@@ -289,11 +325,8 @@ def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> Iterable[Row]:
     return found.values()
 
 
-def _running(amounts: Iterable[Decimal]) -> Iterable[Decimal]:
-    total = ZERO
-    for amount in amounts:
-        total += amount
-        yield total
+def _plain(amounts: Iterable[Decimal]) -> list[str]:
+    return [plain(amount) for amount in amounts]
 
 
 def period_rows(series: Row) -> list[Row]:

@@ -1,6 +1,7 @@
 """What people look at: volume per day, the prices behind it, what changed later, and what the venues say themselves."""
 
 from typing import Any
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import models
@@ -10,16 +11,13 @@ from exchanges.fields import ExactDecimalField, UsdField
 from exchanges.models import ExchangeCredential
 
 
-class DailyVolume(models.Model):
-    """One credential, UTC day and market. Derived: can be dropped and rebuilt from its fills at any time.
+class Figures(models.Model):
+    """What fills come to.
 
     `fills`, `base_qty` and the dollars are of ordinary fills; forced ones (liquidation, ADL) stand apart. Fees and
     realized profit are of all fills.
     """
 
-    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="days", db_index=False)
-    day = models.DateField()
-    symbol = models.CharField("market", max_length=64)
     fills = models.PositiveIntegerField(default=0)
     base_qty = ExactDecimalField(default=0)
     notional_usd = UsdField(default=0)
@@ -33,11 +31,22 @@ class DailyVolume(models.Model):
     forced_maker_usd = UsdField(default=0)
     forced_buy_usd = UsdField(default=0)
     fees_usd = UsdField(default=0)
-    realized_pnl_usd = UsdField(null=True, help_text="Empty where the venue does not say.")
     fills_not_priced = models.PositiveIntegerField(default=0, help_text="Counted in no dollar figure here.")
     fees_not_priced_fills = models.PositiveIntegerField(default=0, help_text="Fills whose fee is in no dollar figure.")
     fees_not_priced = models.JSONField(default=dict, help_text="{asset: amount}")
     kinds = models.JSONField(default=dict, help_text="{kind: {fills, usd}} of all that are no plain trades.")
+
+    class Meta:
+        abstract = True
+
+
+class DailyVolume(Figures):
+    """One credential, UTC day and market. Derived: can be dropped and rebuilt from its fills at any time."""
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="days", db_index=False)
+    day = models.DateField()
+    symbol = models.CharField("market", max_length=64)
+    realized_pnl_usd = UsdField(null=True, help_text="Empty where the venue does not say.")
     assets = models.JSONField(default=list, help_text="Whose prices these dollars rest on.")
     is_at_market = models.BooleanField(
         null=True, default=False, help_text="Whether stablecoins count at market value; empty: an older perpdash's."
@@ -47,6 +56,7 @@ class DailyVolume(models.Model):
         constraints = [models.UniqueConstraint(fields=["credential", "day", "symbol"], name="a_day_and_market_once")]
         indexes = [
             models.Index(fields=["day"], name="volume_by_day"),
+            models.Index(fields=["credential", "symbol", "day"], name="volume_by_market"),
             models.Index(fields=["credential", "is_at_market"], name="volume_by_basis"),
         ]
         ordering = ["-day", "credential", "symbol"]
@@ -54,6 +64,70 @@ class DailyVolume(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {self.symbol} {self.notional_usd}"
+
+
+class PeriodVolume(Figures):
+    """Days of one credential added up: of a day all markets, of a week or month each market and all of them.
+
+    Derived from the days, for who looks at many of them. Good as long as none of its days is said to have changed.
+    """
+
+    class Step(models.TextChoices):
+        DAY = "day", "Day"
+        WEEK = "week", "Week"  # from Monday on
+        MONTH = "month", "Month"
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="periods", db_index=False)
+    step = models.CharField(max_length=5, choices=Step)
+    day = models.DateField("first day")
+    symbol = models.CharField("market", max_length=64, blank=True)  # empty: all of them
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["credential", "step", "day", "symbol"], name="a_period_and_market_once")
+        ]
+        ordering = ["-day", "credential", "symbol"]
+        verbose_name_plural = "period volume"
+
+    def __str__(self) -> str:
+        return f"{self.step} from {self.day} {self.symbol} {self.notional_usd}"
+
+
+class HourVolume(models.Model):
+    """What the fills of one credential and hour come to in their quote: of the last days, looked at in part."""
+
+    credential = models.ForeignKey(ExchangeCredential, models.CASCADE, related_name="hours", db_index=False)
+    hour_at = models.DateTimeField()
+    quote = models.CharField(max_length=20)
+    fills = models.PositiveIntegerField(default=0)
+    notional = UsdField(default=0)
+    forced_fills = models.PositiveIntegerField(default=0)
+    forced_notional = UsdField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["credential", "hour_at", "quote"], name="an_hour_and_quote_once")
+        ]
+        ordering = ["-hour_at", "credential", "quote"]
+        verbose_name_plural = "hourly volume"
+
+    def __str__(self) -> str:
+        return f"{self.hour_at:%Y-%m-%d %H:%M} {self.notional} {self.quote}"
+
+
+class AddedUp(models.Model):
+    """That the days of a credential are in its periods, and which of them changed since. Without it, none is."""
+
+    credential = models.OneToOneField(ExchangeCredential, models.CASCADE, primary_key=True, related_name="added_up")
+    changed = models.JSONField("changed days", default=list)  # ISO dates: the periods they are in are not looked at
+    hours_from = models.DateField(help_text="The first day of which there are hours.")
+    version = models.UUIDField(default=uuid4, editable=False)  # another with each adding up
+
+    class Meta:
+        verbose_name_plural = "added up"
+
+    def __str__(self) -> str:
+        return f"periods of {self.credential_id}, but for {len(self.changed)} days"
 
 
 class AssetPrice(models.Model):

@@ -35,7 +35,8 @@ from exchanges.venues.base import BudgetSpent, PayloadError, VenueError, VenueUn
 from exchanges.venues.http import Door, Toll
 from volume import live
 from volume.models import AssetPrice, DailyVolume, Preferences
-from volume.rollup import at_par, rebuild_days, start_of
+from volume.periods import start_of
+from volume.rollup import at_par, rebuild_days
 
 logger = logging.getLogger("perpdash.prices")
 

@@ -3,7 +3,7 @@
 What is proved is worked out here a second time, from the rows themselves, and by other ways than those it is shown by.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +19,11 @@ from exchanges.fields import USD_STEP, plain, to_usd_places
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, Fill, SyncRun
 from exchanges.venues import VENUES
 from exchanges.venues.base import EXACT, FORCED, Kind, Liquidity, Side, Window
-from volume import glance, queries
+from volume import glance, kept, periods, queries
 from volume.completeness import STALE_AFTER, Completeness
 from volume.models import Preferences, VolumeCheck
-from volume.rollup import differences, outdated, start_of, usd_prices
+from volume.periods import start_of
+from volume.rollup import differences, outdated, stretches, usd_prices
 
 KEPT = 50  # findings; what comes after them is counted
 TOLERANCE = timedelta(minutes=5)  # the venues' clocks are not ours
@@ -99,18 +100,29 @@ def _days(credential: ExchangeCredential) -> Iterator[str]:
         stored = "missing" if item.stored is None else _text(item.stored)
         computed = "there is no such day" if item.computed is None else _text(item.computed)
         yield f"{item.day} {item.symbol}: {item.column} is {stored}, the fills say {computed}"
+    for part in periods.differences(credential):
+        stored = "missing" if part.stored is None else _text(part.stored)
+        computed = "there is none" if part.computed is None else _text(part.computed)
+        where = f"{part.step} of {part.day} {part.symbol}".rstrip()
+        yield f"Added up, {where}: {part.column} is {stored}, it should be {computed}"
 
 
 def _fills(credential: ExchangeCredential) -> Iterator[str]:
     fills = Fill.objects.filter(credential=credential).order_by()
-    for part in fills.values("day").annotate(first=Min("executed_at"), last=Max("executed_at")).order_by("day"):
-        for moment in dict.fromkeys((part["first"], part["last"])):
-            if moment.date() != part["day"]:
-                yield f"A fill of {_moment(moment)} is kept under the day {part['day']}"
-    for name, known in (("side", Side), ("liquidity", Liquidity), ("kind", Kind)):
-        for value, count in fills.values_list(name).annotate(count=Count("pk")):
-            if value not in list(known):
-                yield f"{_fills_in_words(count)} of the {name} {value!r}, which perpdash does not know"
+    words: Counter[tuple[str, str]] = Counter()
+    for days in stretches(credential):
+        part = fills.filter(executed_at__gte=start_of(days[0]), executed_at__lt=start_of(days[-1] + timedelta(days=1)))
+        for row in part.values("day").annotate(first=Min("executed_at"), last=Max("executed_at")).order_by("day"):
+            for moment in dict.fromkeys((row["first"], row["last"])):
+                if moment.date() != row["day"]:
+                    yield f"A fill of {_moment(moment)} is kept under the day {row['day']}"
+        for *values, count in part.values_list("side", "liquidity", "kind").annotate(count=Count("pk")):
+            for name, value in zip(("side", "liquidity", "kind"), values, strict=True):
+                words[name, value] += count
+    known: dict[str, list[str]] = {"side": list(Side), "liquidity": list(Liquidity), "kind": list(Kind)}
+    for (name, value), count in words.items():
+        if value not in known[name]:
+            yield f"{_fills_in_words(count)} of the {name} {value!r}, which perpdash does not know"
     taken_back = fills.filter(fill_id__in=credential.retractions.values("fill_id"))
     for fill in taken_back.order_by("executed_at").iterator():
         yield f"The fill {fill.fill_id} of {_moment(fill.executed_at)} was taken back by the venue, and is counted"
@@ -248,6 +260,7 @@ def prove_owner(owner_id: int, now: datetime) -> Iterator[str]:
     """What does not agree in the totals over all of an owner's accounts, in words."""
     if ExchangeCredential.objects.filter(owner_id=owner_id).exclude(venue__in=VENUES).exists():
         return  # no total is shown where perpdash no longer knows a venue
+    kept.forget()  # what is proved is what is stored
     summary = glance.summary(owner_id, now=now)
     rows = queries.volume(queries.Filter(owner_id=owner_id), by=("day", "credential"), now=now)
     yield from summary_findings(summary, rows, rolling(owner_id, now - timedelta(hours=24)), now)

@@ -1,21 +1,24 @@
 """Rows of volume, kinds and fills, as page, API and command line show them. Every query starts from the owner."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
-from django.db.models import F, Q, QuerySet, Sum, Value
-from django.db.models.functions import Trunc
+from django.db.models import CharField, Count, F, Q, QuerySet, Sum, Value
+from django.db.models.functions import Cast, Concat, Trunc
 
 from exchanges.fields import DecimalSum, UsdSum, plain
 from exchanges.models import ExchangeCredential, Fill
 from exchanges.venues.base import EXACT, FORCED, Kind, Window
+from volume import periods
 from volume.completeness import Completeness
-from volume.models import DailyVolume, Preferences
-from volume.rollup import start_of
+from volume.kept import Sums, kept
+from volume.models import DailyVolume
+from volume.periods import Books, Rows, Sources, following, start_of
 
 KEYS = ("day", "venue", "market", "credential")
 GRANULARITIES = ("day", "week", "month")
@@ -38,7 +41,8 @@ class Filter:
     credentials: tuple[int, ...] = field(default=())
 
     def accounts(self) -> list[ExchangeCredential]:
-        found = ExchangeCredential.objects.all()
+        """Read anew with each call, without the secrets, which nothing that is shown needs."""
+        found = ExchangeCredential.objects.defer("secrets")
         if self.owner_id is not None:
             found = found.filter(owner_id=self.owner_id)
         if self.venues:
@@ -46,6 +50,40 @@ class Filter:
         if self.credentials:
             found = found.filter(pk__in=self.credentials)
         return list(found)
+
+    def means(self, account: ExchangeCredential) -> bool:
+        """Whether it would be among `accounts`."""
+        return (
+            self.owner_id in (None, account.owner_id)
+            and (not self.venues or account.venue in self.venues)
+            and (not self.credentials or account.pk in self.credentials)
+        )
+
+
+class Standing:
+    """Accounts, how they are counted and what they lack: each is read once, when it is first looked at."""
+
+    def __init__(self, wanted: Filter, *, now: datetime) -> None:
+        self.wanted, self.now = wanted, now
+
+    @cached_property
+    def accounts(self) -> list[ExchangeCredential]:
+        return self.wanted.accounts()
+
+    @cached_property
+    def completeness(self) -> Completeness:
+        return Completeness(self.accounts, now=self.now)
+
+    @cached_property
+    def books(self) -> Books:
+        # What is lacking is read before any figure: these may then be newer than what is said of them, never older.
+        return Books.of([*self.completeness.credentials.values()])
+
+    def narrowed(self, wanted: Filter) -> "Standing":
+        """Of those accounts alone that are meant, which are some of these."""
+        found = Standing(wanted, now=self.now)
+        found.accounts = [account for account in self.accounts if wanted.means(account)]
+        return self if found.accounts == self.accounts else found
 
 
 def volume(
@@ -57,15 +95,85 @@ def volume(
     volume of the accounts whose owners count them. `why` says what an incomplete row lacks. With `fees_apart` that is
     said of the volume alone, and `fees_complete` of the fees.
     """
-    accounts = wanted.accounts()
-    rows = sums(wanted, accounts, by=by, granularity=granularity)
-    completeness = Completeness(accounts, now=now)
+    standing = Standing(wanted, now=now)
+    rows = sums(wanted, standing.books, by=by, granularity=granularity)
+    return judged(rows, wanted, standing, by=by, granularity=granularity, fees_apart=fees_apart)
+
+
+class VolumeRows(Sequence[dict[str, Any]]):
+    """The rows of `volume`, of which only those that are asked for are summed up and shaped: where the first key is the
+    day they are very many, and those of other days are only counted."""
+
+    def __init__(self, wanted: Filter, *, by: Sequence[str], granularity: str = "day", now: datetime) -> None:
+        self.wanted, self.by, self.granularity = wanted, by, granularity
+        self.standing = Standing(wanted, now=now)
+        self.books = self.standing.books
+
+    def __len__(self) -> int:
+        return sum(self._per_period.values()) if self._is_counted else len(self._all)
+
+    def __getitem__(self, at: Any) -> Any:  # a slice gives a list
+        if not isinstance(at, slice):
+            return self[at : at + 1][0]
+        start, stop, _ = at.indices(len(self))
+        rows = self._of_periods(start, stop) if self._is_counted else self._all[start:stop]
+        return judged(rows, self.wanted, self.standing, by=self.by, granularity=self.granularity)
+
+    @property
+    def _is_counted(self) -> bool:
+        return "day" in self.by[:1]
+
+    @cached_property
+    def _all(self) -> list[dict[str, Any]]:
+        return sums(self.wanted, self.books, by=self.by, granularity=self.granularity)
+
+    @cached_property
+    def _per_period(self) -> dict[date, int]:
+        """How many rows each period has, oldest first."""
+        if "market" not in self.by:
+            few = added(self.wanted, self.books, self.by, self.granularity, {})
+            return dict(sorted(Counter(period for period, *_ in few).items()))
+        names = {"venue": F("credential__venue"), "credential": Cast("credential", CharField()), "market": F("symbol")}
+        told = [part for key in self.by[1:] for part in (names[key], Value(" "))]
+        days = DailyVolume.objects.filter(credential__in=[account.pk for account in self.books.accounts])
+        if self.wanted.since:
+            days = days.filter(day__gte=self.wanted.since)
+        if self.wanted.until:
+            days = days.filter(day__lt=self.wanted.until)
+        if self.wanted.markets:
+            days = days.filter(symbol__in=self.wanted.markets)
+        by_day: Any = days.order_by().values_list(*_keys(("day",), self.granularity).values())
+        return dict(sorted(by_day.annotate(rows=Count(Concat(*told), distinct=True))))
+
+    def _of_periods(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """The rows from start to stop, by summing up no more than the periods they are in."""
+        before, shown = 0, []
+        for period, rows in self._per_period.items():
+            if before + rows > start and before < stop:
+                shown.append((period, before))
+            before += rows
+        if not shown or start >= stop:
+            return []
+        (first, skipped), (last, _) = shown[0], shown[-1]
+        since, until = max(first, self.wanted.since or first), following(last, self.granularity)
+        narrowed = replace(self.wanted, since=since, until=min(until, self.wanted.until or until))
+        rows_of = sums(narrowed, self.books, by=self.by, granularity=self.granularity)
+        return rows_of[start - skipped : stop - skipped]
+
+
+def judged(
+    rows: Sequence[dict[str, Any]], wanted: Filter, standing: Standing, *, by: Sequence[str],
+    granularity: str = "day", fees_apart: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of `sums` as rows of `volume`: with what each lacks."""
+    accounts, books, completeness = standing.accounts, standing.books, standing.completeness
     lost = any(row["not_priced"] or row["fees_lost"] for row in rows)
-    unpriced = _unpriced(wanted, accounts, by, granularity, fees_apart=fees_apart) if lost else {}
+    unpriced = _unpriced(wanted, books, by, granularity, fees_apart=fees_apart) if lost else {}
     shaped = []
-    for row in rows:
+    for found in rows:
+        row = dict(found)
         keys = {key: row[key] for key in by}
-        window = _window_of(keys.get("day"), granularity, wanted, accounts, now)
+        window = _window_of(keys.get("day"), granularity, wanted, accounts, completeness.now)
         verdict = completeness.of(
             window, _accounts_of(keys, accounts), unpriced=unpriced.get(tuple(keys.values()), ()),
             is_all="day" not in by and wanted.since is None,
@@ -78,122 +186,152 @@ def volume(
 
 
 def sums(
-    wanted: Filter, accounts: Sequence[ExchangeCredential], *, by: Sequence[str], granularity: str = "day"
-) -> list[dict[str, Any]]:
+    wanted: Filter, books: Books, *, by: Sequence[str], granularity: str = "day",
+    usd: Sequence[str] = USD_COLUMNS, with_qty: bool = True,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The rows of `volume` without a word on what they lack, but with how many fills (`not_priced`, `fees_lost`) are
-    not priced."""
-    columns: dict[str, Any] = {f"sum_{column}": UsdSum(column) for column in USD_COLUMNS}
-    if "market" in by:
-        columns["sum_base_qty"] = DecimalSum("base_qty")
-    if counting := counting_forced(accounts):
-        counted = Q(credential__in=counting)
-        columns |= {
+    not priced. Of the dollars only the columns `usd`, if not all of them are wanted."""
+    figures: dict[str, Any] = {
+        "sum_fills": Sum("fills"), "sum_forced_fills": Sum("forced_fills"), "not_priced": Sum("fills_not_priced"),
+        "fees_lost": Sum("fees_not_priced_fills"), **{f"sum_{column}": UsdSum(column) for column in usd},
+    }  # fmt: skip
+    has_qty = with_qty and "market" in by
+    if has_qty:
+        figures["sum_base_qty"] = DecimalSum("base_qty")
+    if books.counting_forced:
+        counted = Q(credential__in=books.counting_forced)
+        figures |= {
             "in_fills": Sum("forced_fills", filter=counted),
-            "in_qty": DecimalSum("forced_qty", filter=counted),
             "in_usd": UsdSum("forced_usd", filter=counted),
             "in_maker": UsdSum("forced_maker_usd", filter=counted),
             "in_buy": UsdSum("forced_buy_usd", filter=counted),
         }
-    keys = _keys(by, granularity)
-    found: Any = _days_of(wanted, accounts).order_by()
-    found = found.values(**keys) if keys else found.annotate(everything=Value(1)).values("everything")
-    found = found.annotate(
-        sum_fills=Sum("fills"), sum_forced_fills=Sum("forced_fills"), not_priced=Sum("fills_not_priced"),
-        fees_lost=Sum("fees_not_priced_fills"), **columns,
-    ).order_by(*keys)  # fmt: skip
+        if has_qty:
+            figures["in_qty"] = DecimalSum("forced_qty", filter=counted)
+    found = added(wanted, books, by, granularity, figures)
     rows = []
-    for row in found:
-        if counting:
+    for at in sorted(found):
+        row = dict(zip(figures, found[at], strict=True))
+        if books.counting_forced:
             _count_forced_in(row)
         rows.append(
-            {key: row[f"by_{key}"] for key in by}
+            dict(zip(by, at, strict=True))
             | {"base_qty": row.get("sum_base_qty")}
-            | {column: row[f"sum_{column}"] or 0 for column in ("fills", "forced_fills")}
-            | {column: row[f"sum_{column}"] for column in USD_COLUMNS}
-            | {column: row[column] or 0 for column in ("not_priced", "fees_lost")}
+            | {column: row[f"sum_{column}"] for column in ("fills", "forced_fills", *usd)}
+            | {column: row[column] for column in ("not_priced", "fees_lost")}
         )
     return rows
 
 
 def amounts(
-    wanted: Filter, accounts: Sequence[ExchangeCredential], *, by: Sequence[str]
+    wanted: Filter, books: Books, *, by: Sequence[str], granularity: str = "day"
 ) -> dict[tuple[Any, ...], Decimal]:
     """The volume alone, by the values of the keys: where many rows are wanted and nothing else of them."""
-    keys = _keys(by, "day")
+    found = added(wanted, books, by, granularity, volume_figures(books))
+    return {at: sum(parts, Decimal(0)) for at, parts in found.items()}
+
+
+def volume_figures(books: Books) -> dict[str, Any]:
+    """What together is the volume."""
     figures: dict[str, Any] = {"usd": UsdSum("notional_usd")}
-    if counting := counting_forced(accounts):
-        figures["forced"] = UsdSum("forced_usd", filter=Q(credential__in=counting))
-    found: Any = _days_of(wanted, accounts).order_by().values_list(*keys.values()).annotate(**figures)
-    return {tuple(row[: len(keys)]): sum(row[len(keys) :], Decimal(0)) for row in found}
+    if books.counting_forced:
+        figures["forced"] = UsdSum("forced_usd", filter=Q(credential__in=books.counting_forced))
+    return figures
 
 
-def days_not_priced(wanted: Filter, accounts: Sequence[ExchangeCredential]) -> set[date]:
-    """The days with a fill that is in no dollar figure."""
-    return set(_days_of(wanted, accounts).filter(fills_not_priced__gt=0).order_by().values_list("day", flat=True))
+def added(wanted: Filter, books: Books, by: Sequence[str], granularity: str, figures: Mapping[str, Any]) -> Sums:
+    """By the values of the keys, what the figures come to."""
+    keys = _keys(by, granularity) or _keys(("credential",), granularity)
+    sources = _sources(wanted, books, by, granularity)
+
+    def sums(of: Sequence[Rows]) -> Sums:
+        asked = [rows.values(**keys).annotate(**figures).values_list(*keys, *figures) for rows in of]
+        return _added(books, by, asked)
+
+    question = (wanted, tuple(by), granularity, repr(figures))
+    whole = dict(kept(books, question, lambda: sums(sources.lasting())))
+    for at, more in sums(sources.passing()).items():
+        whole[at] = _plus(whole[at], more) if at in whole else more
+    return whole
+
+
+def _added(books: Books, by: Sequence[str], asked: Sequence[Rows]) -> Sums:
+    venues = {account.pk: account.venue for account in books.accounts}
+    venue_at = by.index("venue") if "venue" in by else None
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for rows in asked:
+        for row in rows:
+            at, more = row[: len(by)], [0 if value is None else value for value in row[max(len(by), 1) :]]
+            if venue_at is not None:
+                at = (*at[:venue_at], venues[at[venue_at]], *at[venue_at + 1 :])
+            found[at] = _plus(found[at], more) if at in found else more
+    return found
+
+
+def _plus(some: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+    return [
+        EXACT.add(one, two) if isinstance(one, Decimal) and isinstance(two, Decimal) else one + two
+        for one, two in zip(some, more, strict=True)
+    ]
 
 
 def _keys(by: Sequence[str], granularity: str) -> dict[str, Any]:
     names = {
         "day": Trunc("day", granularity) if granularity != "day" else F("day"),
-        "venue": F("credential__venue"),
+        "venue": F("credential_id"),  # of which the venue is known
         "market": F("symbol"),
         "credential": F("credential_id"),
     }
     return {f"by_{key}": names[key] for key in by}
 
 
-def counting_forced(accounts: Iterable[ExchangeCredential]) -> list[int]:
-    """Those of the accounts whose owners count liquidations and auto-deleveraging."""
-    owners = {account.owner_id for account in accounts}
-    chosen = Preferences.objects.filter(owner__in=owners, counts_forced=True).values_list("owner_id", flat=True)
-    counting = set(chosen)
-    return [account.pk for account in accounts if account.owner_id in counting]
-
-
 def _count_forced_in(row: dict[str, Any]) -> None:
     usd, maker, buy = row["in_usd"], row["in_maker"], row["in_buy"]
-    row["sum_fills"] = (row["sum_fills"] or 0) + (row["in_fills"] or 0)
+    row["sum_fills"] += row["in_fills"]
     more = {"notional": usd, "maker": maker, "taker": usd - maker, "buy": buy, "sell": usd - buy}
     for name, amount in more.items():
-        row[f"sum_{name}_usd"] += amount
+        if f"sum_{name}_usd" in row:
+            row[f"sum_{name}_usd"] += amount
     if "sum_base_qty" in row:
         row["sum_base_qty"] = EXACT.add(row["sum_base_qty"], row["in_qty"])
 
 
-def _days_of(wanted: Filter, accounts: Iterable[ExchangeCredential]) -> QuerySet[DailyVolume]:
-    days = DailyVolume.objects.filter(credential__in=[account.pk for account in accounts])
-    if wanted.since:
-        days = days.filter(day__gte=wanted.since)
-    if wanted.until:
-        days = days.filter(day__lt=wanted.until)
-    if wanted.markets:
-        days = days.filter(symbol__in=wanted.markets)
-    return days
+def _sources(wanted: Filter, books: Books, by: Sequence[str] = (), granularity: str = "day") -> Sources:
+    """Rows that come to what is wanted, by these keys."""
+    return Sources(
+        books, wanted.since, wanted.until, wanted.markets,
+        by_market="market" in by, by_day=granularity if "day" in by else "",
+    )  # fmt: skip
 
 
 def _unpriced(
-    wanted: Filter, accounts: Sequence[ExchangeCredential], by: Sequence[str], granularity: str, *, fees_apart: bool
+    wanted: Filter, books: Books, by: Sequence[str], granularity: str, *, fees_apart: bool
 ) -> dict[tuple[Any, ...], list[str]]:
     """By the values of the keys, sentences on what has no price in dollars, an account at a time."""
     fills: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
     fees: dict[tuple[Any, ...], dict[int, _Fees]] = defaultdict(lambda: defaultdict(_Fees))
     keys = _keys(by, granularity)
     lost = Q(fills_not_priced__gt=0) | Q(fees_not_priced_fills__gt=0)
-    rows: Any = _days_of(wanted, accounts).filter(lost).order_by()
-    rows = rows.annotate(**keys).values(
-        *keys, "credential_id", "fills_not_priced", "fees_not_priced_fills", "fees_not_priced"
-    )
-    for row in rows:
-        at, pk = tuple(row[key] for key in keys), row["credential_id"]
-        fills[at][pk] += row["fills_not_priced"]
-        if not fees_apart and row["fees_not_priced_fills"]:
-            fees[at][pk].add(row["fees_not_priced_fills"], row["fees_not_priced"])
-    names = {account.pk: str(account) for account in accounts}
+    columns = ("credential_id", "fills_not_priced", "fees_not_priced_fills", "fees_not_priced")
+    venues = {account.pk: account.venue for account in books.accounts}
+    sources = _sources(wanted, books, by, granularity)
+    for source in (*sources.lasting(), *sources.passing()):
+        rows: Any = source.filter(lost).annotate(**keys).values(*keys, *columns)
+        for row in rows:
+            pk = row["credential_id"]
+            at = tuple(venues[pk] if key == "venue" else row[f"by_{key}"] for key in by)
+            fills[at][pk] += row["fills_not_priced"]
+            if not fees_apart and row["fees_not_priced_fills"]:
+                fees[at][pk].add(row["fees_not_priced_fills"], row["fees_not_priced"])
     said: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for at, counts in fills.items():
-        said[at] += [f"{names[pk]}: {without_price(count)}" for pk, count in counts.items() if count]
-    for at, by_account in fees.items():
-        said[at] += [part.words(names[pk]) for pk, part in by_account.items()]
+    for account in books.accounts:
+        for at, counts in fills.items():
+            if count := counts[account.pk]:
+                said[at].append(f"{account}: {without_price(count)}")
+    for account in books.accounts:
+        for at, by_account in fees.items():
+            if account.pk in by_account:
+                said[at].append(by_account[account.pk].words(str(account)))
     return said
 
 
@@ -234,22 +372,54 @@ def fills(wanted: Filter, *, window: Window | None = None) -> QuerySet[Fill]:
     return found.order_by("-executed_at", "-pk")
 
 
-def kinds(wanted: Filter) -> list[dict[str, Any]]:
+class FillList:
+    """The fills of the wanted days, newest first, for who looks at some of them: neither all of them nor all before
+    those are touched. What each day has of them is known."""
+
+    def __init__(self, wanted: Filter) -> None:
+        self.wanted = wanted
+        figures = {"usual": Sum("fills"), "forced": Sum("forced_fills")}
+        found = added(wanted, Books.of(wanted.accounts()), ("day",), "day", figures)
+        self.by_day = {day: sum(found[day,]) for (day,) in sorted(found, reverse=True)}
+
+    def count(self) -> int:
+        return sum(self.by_day.values())
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __getitem__(self, part: slice) -> list[Fill]:
+        start, stop = part.start or 0, self.count() if part.stop is None else part.stop
+        before, days = 0, []
+        for day, count in self.by_day.items():
+            if start < stop and before < stop and before + count > start:
+                days.append(day)
+            elif not days:
+                start, stop = start - count, stop - count  # they are passed over
+                continue
+            before += count
+        if not days:
+            return []
+        narrow = replace(self.wanted, since=days[-1], until=days[0] + timedelta(days=1))
+        return list(fills(narrow).select_related("credential")[start:stop])
+
+
+def kinds(wanted: Filter, books: Books | None = None) -> list[dict[str, Any]]:
     """Fills and dollars by kind, plain trades first; `counts` says whether they are in the volume."""
-    accounts = wanted.accounts()
-    days, counting = _days_of(wanted, accounts), set(counting_forced(accounts))
-    rows = days.exclude(kinds={}).values_list("credential_id", "kinds")
+    books = books or Books.of(wanted.accounts())
+    sources = _sources(wanted, books)
     found: dict[str, _Kind] = {kind: _Kind() for kind in Kind}
-    for pk, parts in rows:
-        for kind, part in parts.items():
-            is_counted = kind not in FORCED or pk in counting
-            found[kind].add(part["fills"], Decimal(part["usd"]), part["not_priced"], is_counted=is_counted)
-    whole: Any = days.aggregate(fills=Sum("fills"), usd=UsdSum("notional_usd"), lost=Sum("fills_not_priced"))
+    lasting = kept(books, (wanted, "kinds"), lambda: _kinds(sources.lasting()))
+    for (pk, kind), (count, usd, lost) in [*lasting.items(), *_kinds(sources.passing()).items()]:
+        is_counted = kind not in FORCED or pk in books.counting_forced
+        found[kind].add(count, usd, lost, is_counted=is_counted)
+    figures = {"count": Sum("fills"), "usd": UsdSum("notional_usd"), "lost": Sum("fills_not_priced")}
+    fills, whole, unpriced = added(wanted, books, (), "day", figures).get((), (0, Decimal(0), 0))
     others = [item for kind, item in found.items() if kind not in FORCED]
     found[Kind.TRADE].add(
-        (whole["fills"] or 0) - sum(item.fills for item in others),
-        whole["usd"] - sum((item.usd for item in others), Decimal(0)),
-        (whole["lost"] or 0) - sum(item.not_priced for item in found.values()),
+        fills - sum(item.fills for item in others),
+        whole - sum((item.usd for item in others), Decimal(0)),
+        unpriced - sum(item.not_priced for item in found.values()),
         is_counted=True,
     )
     return [
@@ -264,6 +434,17 @@ def kinds(wanted: Filter) -> list[dict[str, Any]]:
         for kind, item in found.items()
         if item.fills
     ]
+
+
+def _kinds(sources: Sequence[Rows]) -> Sums:
+    """By account and kind, but for plain trades: [fills, dollars, how many have no price]."""
+    found: Sums = {}
+    for source in sources:
+        for pk, parts in source.exclude(kinds={}).values_list("credential_id", "kinds"):
+            for kind, part in parts.items():
+                more = [part["fills"], Decimal(part["usd"]), part["not_priced"]]
+                found[pk, kind] = _plus(found[pk, kind], more) if (pk, kind) in found else more
+    return found
 
 
 KIND_WORDS = {
@@ -310,21 +491,15 @@ def markets(wanted: Filter, *, now: datetime) -> list[dict[str, Any]]:
 
 
 def _window_of(
-    day: date | None, granularity: str, wanted: Filter, accounts: list[ExchangeCredential], now: datetime
+    day: date | None, granularity: str, wanted: Filter, accounts: Sequence[ExchangeCredential], now: datetime
 ) -> Window:
     if day is not None:
-        return Window(start_of(day), min(now, start_of(next_period(day, granularity))))
+        return Window(start_of(day), min(now, start_of(periods.following(day, granularity))))
     since = start_of(wanted.since) if wanted.since else min((item.history_from for item in accounts), default=now)
     return Window(since, min(now, start_of(wanted.until)) if wanted.until else now)
 
 
-def next_period(day: date, granularity: str) -> date:
-    if granularity == "month":
-        return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return day + timedelta(days=7 if granularity == "week" else 1)
-
-
-def _accounts_of(keys: dict[str, Any], accounts: list[ExchangeCredential]) -> list[int]:
+def _accounts_of(keys: dict[str, Any], accounts: Sequence[ExchangeCredential]) -> list[int]:
     return [
         account.pk
         for account in accounts

@@ -24,7 +24,8 @@ from exchanges.venues import VENUES
 from exchanges.venues.base import EPOCH, EXACT, FORCED, Figure, Inclusion, VenueError, Window
 from volume.completeness import Completeness
 from volume.models import DailyVolume, Preferences, VenueFigure
-from volume.rollup import start_of, usd_prices
+from volume.periods import start_of
+from volume.rollup import usd_prices
 
 logger = logging.getLogger("perpdash.reconcile")
 

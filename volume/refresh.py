@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from threading import get_ident
@@ -15,9 +15,9 @@ from django.db.models import Q
 
 from exchanges import doctor, sync
 from exchanges.connect import BRIEF, connect
-from exchanges.fetching import fetched
+from exchanges.fetching import Item, fetched
 from exchanges.fields import SecretError
-from exchanges.ledger import Ledger
+from exchanges.ledger import covered_until
 from exchanges.models import Coverage, ExchangeCredential, SyncRun
 from exchanges.venues.base import (
     BudgetSpent,
@@ -26,6 +26,7 @@ from exchanges.venues.base import (
     Held,
     Page,
     PayloadError,
+    Stream,
     Traffic,
     Venue,
     VenueError,
@@ -220,10 +221,9 @@ def _read_steps(
     reading: list[sync.Step],
 ) -> None:
     deadline = clock() + timedelta(seconds=wanted.seconds) if wanted.seconds is not None else None
-    pushed = 0.0
     asked_from = run.until
     next_step = _steps(credential, wanted, run)
-    is_rereading = credential.rereads.exists()
+    shelf = _Shelf(credential, run, venue.traffic, clock, is_rereading=credential.rereads.exists())
 
     def next_in_time(under_way: Sequence[sync.Step]) -> sync.Step | None:
         if deadline and asked_from < run.until and clock() >= deadline:
@@ -237,41 +237,106 @@ def _read_steps(
         if not credential.keep(now=clock(), backfilling=all(step.is_older for step in reading)):
             raise _Stopped
 
-    claimed: dict[sync.Step, list[Window]] = defaultdict(list)
-    with closing(fetched(venue, next_in_time, while_waiting=keep)) as pages:
-        for step, page in pages:
-            asked_from = min(asked_from, step.window.since)
-            _note_asked(run, step)
-            if page is None and not subtract(step.window, claimed.pop(step, ())):
-                continue  # nothing was left unsaid
-            if isinstance(page, PayloadError) and not (step.is_older or step.is_again):
-                raise page  # what is new can't be read: the account says so, and takes longer breaths
-            with transaction.atomic():
-                # Also the fence: a worker that lost its lease must not write beside its successor.
-                if not credential.keep(now=clock(), backfilling=step.is_older):
-                    raise _Stopped
-                if not isinstance(page, Page):
-                    sync.settle(credential, step, now=clock(), why=str(page or ""))
-                    if step.is_again:
-                        sync.postpone_reread(credential, step, now=clock())
-                    continue
-                stored = sync.store(credential, step.stream, page, now=clock())
-                rebuild_days(credential, stored.touched)
-                run.amended += amendments.note(credential, stored.changes, now=clock())
-                _count(run, stored, venue.traffic)
-                _note_progress(run, step, page)
-                for window in page.settled:
-                    claimed[step].append(window)
-                    if is_rereading or step.is_again:
-                        sync.note_reread(credential, step.stream, window)
-                if monotonic() - pushed >= PUSH_EVERY:
-                    pushed = monotonic()
-                    run.save(update_fields=COUNTS)
-                    if stored.touched:
-                        transaction.on_commit(partial(live.push, credential.owner_id))
-            on_page(run, page)
+    with closing(fetched(venue, next_in_time, while_waiting=keep)) as arrivals:
+        for together in arrivals:
+            for step, _ in together:
+                asked_from = min(asked_from, step.window.since)
+                _note_asked(run, step)
+            step, last = together[-1]
+            breaks_off = isinstance(last, PayloadError) and not (step.is_older or step.is_again)
+            shelf.put(together[:-1] if breaks_off else together)
+            for _, item in together:
+                if isinstance(item, Page):
+                    on_page(run, item)
+            if breaks_off and isinstance(last, PayloadError):
+                raise last  # what is new can't be read: the account says so, and takes longer breaths
     if wanted.trigger == SyncRun.Trigger.SCHEDULE:
         run.since = asked_from  # a poll speaks of what it asked for, not of all that was ever wanted
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """Where what arrives is put into the database, and how far each step has got by it."""
+
+    credential: ExchangeCredential
+    run: SyncRun
+    traffic: Traffic
+    clock: Callable[[], datetime]
+    is_rereading: bool
+    claimed: dict[sync.Step, list[Window]] = field(default_factory=lambda: defaultdict(list))
+    pushed: float = 0.0
+
+    def put(self, arrived: Sequence[tuple[sync.Step, Item]]) -> None:
+        """All of it in one transaction; where that fails, one after the other, so that nothing takes others with it."""
+        try:
+            self._store(arrived)
+        except _Stopped:
+            raise
+        except Exception as fault:
+            if len(arrived) == 1 or trouble.words(fault):
+                raise
+            for one in arrived:
+                self._store([one])
+
+    def _store(self, arrived: Sequence[tuple[sync.Step, Item]]) -> None:
+        credential, claimed = self.credential, defaultdict(list, self.claimed)
+        for step, item in arrived:
+            if isinstance(item, Page):
+                claimed[step] = [*claimed[step], *item.settled]
+        # An end that leaves nothing of its step unsaid needs no word.
+        told = [(step, item) for step, item in arrived if item or subtract(step.window, claimed[step])]
+        if told:
+            with transaction.atomic():
+                # Also the fence: a worker that lost its lease must not write beside its successor.
+                if not credential.keep(now=self.clock(), backfilling=any(step.is_older for step, _ in told)):
+                    raise _Stopped
+                stored = sync.Stored()
+                for step, item in told:
+                    if isinstance(item, Page):
+                        stored.add(self._store_page(step, item))
+                    else:
+                        sync.settle(credential, step, now=self.clock(), why=str(item or ""))
+                        if step.is_again:
+                            sync.postpone_reread(credential, step, now=self.clock())
+                _follow(credential, stored, now=self.clock())
+                self._note(told, stored)
+        for step, item in arrived:
+            if not isinstance(item, Page):
+                claimed.pop(step, None)
+        self.claimed = claimed
+
+    def _store_page(self, step: sync.Step, page: Page) -> sync.Stored:
+        stored = sync.store(self.credential, step.stream, page, now=self.clock())
+        if self.is_rereading or step.is_again:
+            for window in page.settled:
+                sync.note_reread(self.credential, step.stream, window)
+        return stored
+
+    def _note(self, told: Sequence[tuple[sync.Step, Item]], stored: sync.Stored) -> None:
+        _count(self.run, stored, self.traffic)
+        for step, item in told:
+            if isinstance(item, Page):
+                _note_progress(self.run, step, item)
+        if monotonic() - self.pushed >= PUSH_EVERY and any(isinstance(item, Page) for _, item in told):
+            self.pushed = monotonic()
+            self.run.save(update_fields=COUNTS)
+            if stored.touched:
+                transaction.on_commit(partial(live.push, self.credential.owner_id))
+
+
+def store_page(
+    credential: ExchangeCredential, stream: Stream, page: Page, *, now: datetime, late: sync.Cause = sync.Cause.LATE
+) -> sync.Stored:
+    """A page with all that follows from it: fills, days, ledger, what changed. Inside the caller's transaction."""
+    stored = sync.store(credential, stream, page, now=now, late=late)
+    _follow(credential, stored, now=now)
+    return stored
+
+
+def _follow(credential: ExchangeCredential, stored: sync.Stored, *, now: datetime) -> None:
+    """What follows from rows that were stored."""
+    rebuild_days(credential, stored.touched)
+    stored.amended = amendments.note(credential, stored.changes, now=now)
 
 
 def _steps(
@@ -313,6 +378,7 @@ def _count(run: SyncRun, stored: sync.Stored, traffic: Traffic) -> None:
     run.seen += stored.seen
     run.held += stored.held
     run.retracted += stored.retracted
+    run.amended += stored.amended
     for kind, rows in stored.skipped.items():
         run.skipped[kind] = run.skipped.get(kind, 0) + rows
     _count_traffic(run, traffic)
@@ -325,9 +391,9 @@ def _count_traffic(run: SyncRun, traffic: Traffic) -> None:
 
 def fresh_at(credential: ExchangeCredential) -> datetime | None:
     """Up to when every fill of the account was asked for: the least of its streams. None before the first reading."""
-    ends = [Ledger(credential, stream.name).covered_until() for stream in credential.streams]
-    known = [end for end in ends if end]
-    return min(known) if len(known) == len(ends) else None
+    ends = covered_until(credential)
+    known = [ends[stream.name] for stream in credential.streams if stream.name in ends]
+    return min(known) if len(known) == len(credential.streams) else None
 
 
 def _conclude(credential: ExchangeCredential, run: SyncRun, now: datetime) -> None:
@@ -338,10 +404,14 @@ def _conclude(credential: ExchangeCredential, run: SyncRun, now: datetime) -> No
     parts = []
     if sync.next_step(credential, Window(run.since, run.until), now=run.started_at):
         parts.append("More is left to read and goes on by itself")
-    if gaps := lacks.filter(state=Coverage.State.GAP).count():
-        parts.append(f"{gaps} {'gap' if gaps == 1 else 'gaps'} left, tried again within the hour")
-    if gone := lacks.filter(state=Coverage.State.OUT_OF_REACH).order_by("from_at").first():
-        parts.append(gone.reason.rstrip("."))
+    reasons: dict[str, list[str]] = {Coverage.State.GAP: [], Coverage.State.OUT_OF_REACH: []}
+    for state, reason in lacks.order_by("from_at").values_list("state", "reason"):
+        reasons[state].append(reason)
+    gaps, gone = reasons.values()
+    if gaps:
+        parts.append(f"{len(gaps)} {'gap' if len(gaps) == 1 else 'gaps'} left, tried again within the hour")
+    if gone:
+        parts.append(gone[0].rstrip("."))
     again = credential.rereads.filter(retry_at__gt=now, until_at__gt=run.since, from_at__lt=run.until)
     if failed := again.values("from_at", "until_at").distinct().count():
         ranges = "1 range" if failed == 1 else f"{failed} ranges"
@@ -401,9 +471,7 @@ def reparse(credential: ExchangeCredential, *, now: datetime) -> tuple[int, int]
                 is_here = isinstance(outcome, FillReport) and credential.fills.filter(fill_id=outcome.fill_id).exists()
                 if not is_here:
                     page = Page(rows=[outcome])
-                    stored = sync.store(credential, stream, page, now=now, late=sync.Cause.UNDERSTOOD)
-                    rebuild_days(credential, stored.touched)
-                    amendments.note(credential, stored.changes, now=now)
+                    store_page(credential, stream, page, now=now, late=sync.Cause.UNDERSTOOD)
             understood += 1
     live.push(credential.owner_id)
     return understood, credential.held_rows.count()

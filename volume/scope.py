@@ -1,16 +1,17 @@
 """Which part of an owner's volume a page shows, as its address says it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from exchanges.models import ExchangeCredential
 from exchanges.venues import VENUES
 from exchanges.venues.base import Window
-from volume.queries import Filter, next_period
-from volume.rollup import start_of
+from volume.periods import first_of, following, start_of
+from volume.queries import Filter, Standing
 
 RANGES = {"7d": 7, "30d": 30, "90d": 90, "1y": 365, "2y": 731}
 DEFAULT_RANGE = "90d"
@@ -28,7 +29,7 @@ class Scope:
     """What is looked at. Days are UTC, or the reader's own where `is_local`; both ends are included."""
 
     owner_id: int
-    accounts: tuple[ExchangeCredential, ...]  # the owner's, of those the filters leave
+    standing: Standing  # of the owner's accounts, those the filters leave
     range: str  # of RANGES; empty for days chosen freely
     first: date
     last: date
@@ -45,8 +46,11 @@ class Scope:
     is_local: bool
 
     @classmethod
-    def parse(cls, query: Mapping[str, str], owner_id: int, *, now: datetime) -> "Scope":
-        """What an address asks for; what it says wrongly or not at all is as usual."""
+    def parse(
+        cls, query: Mapping[str, str], owner_id: int, *, now: datetime, standing: Standing | None = None
+    ) -> "Scope":
+        """What an address asks for; what it says wrongly or not at all is as usual. `standing` is the owner's, where it
+        is known."""
         zone = _zone(query.get("tz", ""))
         tz = zone.key if zone else ""
         wants_local = query.get("days") == "local" and zone is not None
@@ -63,19 +67,20 @@ class Scope:
         first = asked_first = max(EARLIEST, min(first or last, last))
         length = (last - first).days + 1
         if wants_local and length > LONGEST_IN_LOCAL_DAYS:
-            return cls.parse({**query, "days": "utc"}, owner_id, now=now)
+            return cls.parse({**query, "days": "utc"}, owner_id, now=now, standing=standing)
         step = query.get("step", "")
         if step not in STEPS or (step == "day" and length > max(RANGES.values())):
             step = "day" if length < WEEKLY_FROM else "week"
         if range_name or step != "day":  # a range is of whole periods
-            first = _aligned(first, step)
+            first = first_of(first, step)
         venue = query.get("venue", "") if query.get("venue") in VENUES else ""
         account = query.get("account", "")
         number = int(account) if account.isascii() and account.isdecimal() and len(account) < 19 else None
         wanted = Filter(
             owner_id=owner_id, venues=(venue,) if venue else (), credentials=(number,) if number is not None else ()
         )
-        accounts = tuple(wanted.accounts())
+        standing = standing.narrowed(wanted) if standing else Standing(wanted, now=now)
+        accounts = standing.accounts
         floor = first if range_name else asked_first
         if range_name == "2y" and accounts:  # as much as was asked for when the first of them came
             asked_from = min(account.history_from for account in accounts)
@@ -83,11 +88,15 @@ class Scope:
             floor = max(first, min(whole_day, last))
         market = query.get("market", "").replace("\0", "")
         return cls(
-            owner_id=owner_id, accounts=accounts, range=range_name, first=first, last=last, floor=floor,
+            owner_id=owner_id, standing=standing, range=range_name, first=first, last=last, floor=floor,
             by=_one_of(query.get("by", ""), BY), step=step, measure=_one_of(query.get("measure", ""), MEASURES),
             sort=query.get("sort", "") or "-notional_usd", venue=venue, market=market, account=number, tz=tz,
             is_local=wants_local, today=today,
         )  # fmt: skip
+
+    @property
+    def accounts(self) -> Sequence[ExchangeCredential]:
+        return self.standing.accounts
 
     @property
     def filter(self) -> Filter:
@@ -109,14 +118,14 @@ class Scope:
     @property
     def periods(self) -> list[date]:
         """The first day of each period."""
-        found = [_aligned(self.floor, self.step)]
-        while (following := next_period(found[-1], self.step)) <= self.last:
-            found.append(following)
+        found = [first_of(self.floor, self.step)]
+        while (after := following(found[-1], self.step)) <= self.last:
+            found.append(after)
         return found
 
     def window(self, period: date, *, now: datetime) -> Window:
         """The time a period is, up to now."""
-        until = min(next_period(period, self.step), self.last + timedelta(days=1))
+        until = min(following(period, self.step), self.last + timedelta(days=1))
         return Window(self.start_of(max(period, self.floor)), min(now, self.start_of(until)))
 
     def whole(self, *, now: datetime) -> Window:
@@ -174,12 +183,6 @@ def _one_of(text: str, known: tuple[str, ...]) -> str:
     return text if text in known else known[0]
 
 
-def _aligned(day: date, step: str) -> date:
-    if step == "month":
-        return day.replace(day=1)
-    return day - timedelta(days=day.weekday()) if step == "week" else day
-
-
 def _day(text: str) -> date | None:
     try:
         return date.fromisoformat(text)
@@ -189,6 +192,12 @@ def _day(text: str) -> date | None:
 
 def _zone(name: str) -> ZoneInfo | None:
     try:
-        return ZoneInfo(name) if name in available_timezones() - UNKNOWN_TO_BROWSERS else None
+        return ZoneInfo(name) if name in _zones() else None
     except (ZoneInfoNotFoundError, ValueError, OSError):  # also for a name that is a path
         return None
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Looked for on the disk once, which takes longer than all the rest of an address."""
+    return frozenset(available_timezones() - UNKNOWN_TO_BROWSERS)

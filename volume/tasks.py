@@ -4,6 +4,7 @@ import logging
 from contextlib import suppress
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
+from threading import BoundedSemaphore
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ from celery import Task, shared_task
 from celery.signals import after_task_publish, task_failure, task_postrun, task_prerun
 from django.conf import settings
 from django.core.cache import cache
-from django.db.models import Count, F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from exchanges.connect import PATIENT
@@ -22,7 +23,7 @@ from exchanges.sync import GAP_RETRY
 from exchanges.tally import tally
 from exchanges.venues import VENUES
 from exchanges.venues.base import Reason
-from volume import live, prices, reconcile, runlog, trouble
+from volume import live, periods, prices, reconcile, runlog, trouble
 from volume.models import VolumeCheck
 from volume.proof import prove
 from volume.refresh import BROKEN_OFF, NotOurs, Wanted, refresh
@@ -30,9 +31,11 @@ from volume.rollup import outdated, rebuild_outdated
 
 logger = logging.getLogger("perpdash.tasks")
 
-# No venue, however slow, gets more workers than this at once; `up` and the stack start enough for all venues.
+# Of the threads of a worker no venue, however slow, gets more than this; `up` and the stack start enough for all.
 WORKERS_PER_VENUE = 2
+_places = {venue: BoundedSemaphore(WORKERS_PER_VENUE) for venue in VENUES}
 SLICE_SECONDS = 30.0  # then others get their turn
+NO_ANSWERS = (SyncRun.Outcome.WAITING, SyncRun.Outcome.UNAVAILABLE)
 FETCHING, LONGEST_FETCH = "prices/fetching", 300  # seconds
 FIGURES_TRIED = 3600  # seconds; then beat has come to it
 CLOCK_SLACK = timedelta(minutes=2)  # by which the clocks of several machines may differ
@@ -74,22 +77,64 @@ def hand_out(task: Task[Any, None], *args: Any, **options: Any) -> None:
 
 @shared_task
 def refresh_due() -> None:
-    """Hands out the accounts that are due, as many per venue as it has workers to spare. Beat calls it."""
+    """Gives turns to the venues where accounts are due. Beat calls it."""
     now = timezone.now()
     _set_clocks_back(now)
     _wake_readable(now)
-    ready = ExchangeCredential.objects.filter(is_enabled=True).exclude(health_state__in=STOPPED)
-    busy = dict(
-        ExchangeCredential.objects.filter(leased_until__gt=now)
-        .order_by().values_list("venue").annotate(count=Count("pk"))
-    )  # fmt: skip
+    for venue in VENUES:
+        for _ in _due(venue, now).values("pk")[:WORKERS_PER_VENUE]:
+            _give_turn(venue)
+
+
+def _give_turn(venue: str) -> None:
+    # A turn that waits longer than this was overtaken by the next round.
+    refresh_next.apply_async((venue,), expires=settings.DISPATCH_SECONDS)
+
+
+@shared_task
+def refresh_next(venue: str) -> None:
+    """Reads the account of a venue whose turn it is for a while, then gives the turn on, until nothing is due.
+
+    A turn also ends where the venue has all that it may have of this worker, and where it has no answers for us now:
+    beat soon gives it another.
+    """
+    place = _places[venue]
+    if not place.acquire(blocking=False):
+        return
+    try:
+        run = _read_next(venue)
+    finally:
+        place.release()
+    if run and run.outcome not in NO_ANSWERS and _due(venue, timezone.now()).exists():
+        _give_turn(venue)
+
+
+def _read_next(venue: str) -> SyncRun | None:
+    while credential := next_due(venue, now=timezone.now()):
+        with suppress(NotOurs):  # another worker was quicker
+            return _read(credential, Wanted(seconds=SLICE_SECONDS))
+    return None
+
+
+def next_due(venue: str, *, now: datetime) -> ExchangeCredential | None:
+    """The account that was read up to longest ago: of an owner of whom none is being read there, if there is one."""
+    due = _due(venue, now)
+    read_now = ExchangeCredential.objects.filter(venue=venue, leased_until__gt=now)
+    return due.exclude(owner__in=read_now.values("owner")).first() or due.first()
+
+
+def _due(venue: str, now: datetime) -> QuerySet[ExchangeCredential]:
+    """The accounts of a venue that are due, first those that were never read, then the least fresh.
+
+    Not by when they fell due: one that found the venue's budget spent would lose its place.
+    """
     free = Q(leased_until=None) | Q(leased_until__lte=now)
-    for venue in ready.order_by().values_list("venue", flat=True).distinct():
-        slots = WORKERS_PER_VENUE - busy.get(venue, 0)
-        due = ready.filter(free, venue=venue, due_at__lte=now).order_by("due_at")[: max(0, slots)]
-        for pk in due.values_list("pk", flat=True):
-            # What waits longer than this was overtaken by the next round.
-            refresh_credential.apply_async((pk,), expires=settings.DISPATCH_SECONDS)
+    due = _ready().filter(free, venue=venue, due_at__lte=now)
+    return due.order_by(F("fresh_at").asc(nulls_first=True), "due_at", "pk")
+
+
+def _ready() -> QuerySet[ExchangeCredential]:
+    return ExchangeCredential.objects.filter(is_enabled=True).exclude(health_state__in=STOPPED)
 
 
 def _set_clocks_back(now: datetime) -> None:
@@ -122,18 +167,19 @@ def _wake_readable(now: datetime) -> None:
 
 @shared_task
 def refresh_credential(credential_id: int, trigger: str = SyncRun.Trigger.SCHEDULE, gaps_too: bool = False) -> None:
-    """Reads one account for a while. Goes on with the next dispatch if there is more."""
-    ready = ExchangeCredential.objects.filter(is_enabled=True).exclude(health_state__in=STOPPED)
-    if trigger == SyncRun.Trigger.SCHEDULE:
-        ready = ready.filter(due_at__lte=timezone.now())
-    credential = ready.filter(pk=credential_id).first()
+    """Reads one account for a while. Goes on by turns if there is more."""
+    credential = _ready().filter(pk=credential_id).first()
     if credential is None:
-        return  # removed, paused, rejected or just read since it was queued
-    wanted = Wanted(trigger=SyncRun.Trigger(trigger), seconds=SLICE_SECONDS, gaps_too=gaps_too)
+        return  # removed, paused or rejected since it was queued
     with suppress(NotOurs):  # it is being read right now, which is all that was wanted
-        run = refresh(credential, now=timezone.now(), wanted=wanted)
-        if run.new:
-            _follow_up(credential)
+        _read(credential, Wanted(trigger=SyncRun.Trigger(trigger), seconds=SLICE_SECONDS, gaps_too=gaps_too))
+
+
+def _read(credential: ExchangeCredential, wanted: Wanted) -> SyncRun:
+    run = refresh(credential, now=timezone.now(), wanted=wanted)
+    if run.new:
+        _follow_up(credential)
+    return run
 
 
 def _follow_up(credential: ExchangeCredential) -> None:
@@ -163,7 +209,8 @@ def fetch_prices() -> None:
 
 @shared_task
 def bring_up_to_date() -> None:
-    """Computes anew what its owner wants counted otherwise, or an older perpdash computed. Beat calls it."""
+    """Computes anew what its owner wants counted otherwise, or an older perpdash computed, and adds up what changed.
+    Beat calls it."""
     behind = [credential for credential in ExchangeCredential.objects.all() if outdated(credential).exists()]
     if behind:
         prices.fetch(now=timezone.now())  # first: a stablecoin at market value without a price is not counted
@@ -175,6 +222,12 @@ def bring_up_to_date() -> None:
         live.push(credential.owner_id)
     if prices.waiting(now=timezone.now()):
         fetch_prices.apply_async(expires=LONGEST_FETCH)
+    today = timezone.now().date()
+    for credential in periods.waiting(today):
+        try:
+            periods.add_up(credential, today=today)
+        except Exception:  # as above; its days are read one by one
+            logger.exception("The days of %s could not be added up", credential)
 
 
 @shared_task
@@ -215,19 +268,21 @@ def fetch_figures_of(credential_id: int) -> None:
 
 
 NIGHTLY = time_of_day(3, 10)  # UTC
+PROOFS_A_ROUND = 100  # what is new must not wait behind the proofs of thousands
 LOOK_AGAIN = 400  # seconds; longer than it takes to bring days up to date, and less than the broker waits for a word
 
 
 @shared_task
 def prove_due() -> None:
-    """Hands out the accounts that were not proved since the last 03:10 UTC. Beat calls it, by day as well: where
-    perpdash does not run at night, the proof is made up for once it does."""
+    """Hands out the accounts that were not proved since the last 03:10 UTC, some at a time. Beat calls it, by day as
+    well: where perpdash does not run at night, the proof is made up for once it does."""
     now = timezone.now()
     night = datetime.combine(now.date(), NIGHTLY, tzinfo=now.tzinfo)
     if night > now:
         night -= timedelta(days=1)
     proved = VolumeCheck.objects.filter(checked_at__range=(night, now + CLOCK_SLACK)).values("credential_id")
-    for pk in ExchangeCredential.objects.filter(venue__in=VENUES).exclude(pk__in=proved).values_list("pk", flat=True):
+    left = ExchangeCredential.objects.filter(venue__in=VENUES).exclude(pk__in=proved).order_by("pk")
+    for pk in left.values_list("pk", flat=True)[:PROOFS_A_ROUND]:
         prove_account.apply_async((pk,), expires=600)
 
 

@@ -2,18 +2,20 @@
 
 from datetime import date
 from typing import Any, cast
+from urllib.parse import quote_plus
 
 from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from volume import glance, holding, prices, queries
-from volume.completeness import Completeness
+from volume import holding, prices, queries
 from volume.history import History, by_venue, calendar, not_priced_words, period_rows, total_row
 from volume.models import Preferences
+from volume.newest import newest_summary
 from volume.scope import RANGES, Scope
 from volume.tables import as_file, fill_rows
 
@@ -23,16 +25,18 @@ def owner_of(request: HttpRequest) -> int:
     return cast(int, request.user.pk)
 
 
-def dashboard(request: HttpRequest) -> HttpResponse:
+def dashboard(request: HttpRequest) -> HttpResponseBase:
     now = timezone.now()
-    scope = Scope.parse(request.GET.dict(), owner_of(request), now=now)
+    standing = queries.Standing(queries.Filter(owner_id=owner_of(request)), now=now)
+    form = request.GET.get("format")
+    summary = {} if form else newest_summary(owner_of(request), now=now, standing=standing)
+    scope = Scope.parse(request.GET.dict(), owner_of(request), now=now, standing=standing)
     history = History(scope, now=now)
-    if form := request.GET.get("format"):
+    if form:
         table = "periods" if request.GET.get("table") == "periods" else "markets"
-        rows = period_rows(history.series()) if table == "periods" else history.markets()
+        rows = period_rows(history.series()) if table == "periods" else history.markets(whole=True)
         return as_file(rows, form, table, f"{scope.first}-{scope.last}")
-    summary = glance.summary(owner_of(request), now=now)
-    if not summary["accounts"]:
+    if not standing.accounts:
         return redirect("volume:choose-venue")
     context = {
         "scope": scope,
@@ -41,7 +45,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "series": history.series(),
         "markets": narrowing(history.markets(), request),
         "kinds": history.kinds(),
-        "calendar": calendar(scope, now=now),
+        "calendar": calendar(history),
     }
     return render(request, "volume/dashboard.html", context)
 
@@ -57,7 +61,7 @@ def series(request: HttpRequest) -> JsonResponse:
             "series": history.series(),
             "markets": [queries.as_strings(row) for row in narrowing(history.markets(), request)],
             "kinds": history.kinds(),
-            "calendar": calendar(scope, now=now),
+            "calendar": calendar(history),
         }
     )
 
@@ -65,7 +69,7 @@ def series(request: HttpRequest) -> JsonResponse:
 FILLS_A_PAGE = 100
 
 
-def day(request: HttpRequest, day: str) -> HttpResponse:
+def day(request: HttpRequest, day: str) -> HttpResponseBase:
     """One UTC day: what it comes to by venue and market, and its fills."""
     try:
         chosen = date.fromisoformat(day)
@@ -75,10 +79,12 @@ def day(request: HttpRequest, day: str) -> HttpResponse:
     scope = Scope.parse(request.GET.dict() | {"from": day, "to": day, "step": "day"}, owner_of(request), now=now)
     if scope.first != chosen:
         raise Http404("This day is still to come, or long before any perpetual.")
-    markets = History(scope, now=now).markets()
+    form = request.GET.get("format")
+    history = History(scope, now=now)
+    markets = history.markets(whole=True)
     window = scope.window(chosen, now=now)
     fills = queries.fills(scope.filter, window=window).select_related("credential")
-    if form := request.GET.get("format"):
+    if form:
         table = "fills" if request.GET.get("table") == "fills" else "markets"
         return as_file(fill_rows(fills) if table == "fills" else markets, form, table, day)
     total = total_row(markets)
@@ -92,7 +98,7 @@ def day(request: HttpRequest, day: str) -> HttpResponse:
         "by_venue": by_venue(markets),
         "markets": narrowing(markets, request),
         "fills": Paginator(fills, FILLS_A_PAGE).get_page(request.GET.get("page")),
-        "verdict": Completeness(scope.accounts, now=now).of(window, unpriced=unpriced),
+        "verdict": history.completeness.of(window, unpriced=unpriced),
         "filters": scope.filters,
     }
     return render(request, "volume/day.html", context)
@@ -100,11 +106,12 @@ def day(request: HttpRequest, day: str) -> HttpResponse:
 
 def narrowing(rows: list[dict[str, Any]], request: HttpRequest) -> list[dict[str, Any]]:
     """Each row with the address that narrows this very view to it."""
+    query = request.GET.copy()
+    for name in ("page", "venue", "market"):
+        query.pop(name, None)
+    kept = f"?{query.urlencode()}&" if query else "?"
     for row in rows:
-        query = request.GET.copy()
-        query.pop("page", None)
-        query["venue"], query["market"] = row["venue"], row["market"]
-        row["url"] = f"?{query.urlencode()}"
+        row["url"] = f"{kept}venue={quote_plus(row['venue'])}&market={quote_plus(row['market'])}"
     return rows
 
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
+import msgspec
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 # The default context rounds at 28 digits without a word; a price times a size may have more. Contexts are per thread,
 # so the exact one is named wherever digits could be lost.
 EXACT = Context(prec=80)
+ZERO = Decimal(0)
 
 
 class Side(StrEnum):
@@ -40,8 +45,7 @@ FORCED = frozenset({Kind.LIQUIDATION, Kind.ADL})
 LARGEST_NOTIONAL = Decimal(92_000_000_000)  # what 64 bits hold with 8 decimals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillReport:
+class FillReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # a Struct: made by the million
     """One execution of our order in a perpetual market, as reported by the venue."""
 
     fill_id: str  # unique within the account, the same on every read
@@ -61,12 +65,19 @@ class FillReport:
 
     def unfit(self) -> str:
         """Why no database of ours could hold it, else empty. Such a report is held instead."""
-        texts = (self.fill_id, self.symbol, self.base, self.quote, self.fee_asset)
-        if any(len(text) > longest or "\0" in text for text, longest in zip(texts, (200, 64, 40, 20, 20), strict=True)):
+        is_named = are_fit(self.symbol, self.base, self.quote, self.fee_asset)
+        if not is_named or len(self.fill_id) > 200 or "\0" in self.fill_id:
             return "a name that is too long or not printable"
         if self.notional > LARGEST_NOTIONAL:
             return "price times size beyond all reason"
         return ""
+
+
+@lru_cache(1024)  # markets are few, fills are many
+def are_fit(symbol: str, base: str, quote: str, fee_asset: str) -> bool:
+    """Whether databases hold these names."""
+    names = (symbol, base, quote, fee_asset)
+    return all(len(name) <= longest and "\0" not in name for name, longest in zip(names, (64, 40, 20, 20), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,15 +386,17 @@ class Venue(ABC):
 
 def from_ms(ms: int) -> datetime:
     """Milliseconds since 1970 as UTC, exactly: fromtimestamp() would go through a binary float."""
-    return EPOCH + timedelta(milliseconds=ms)
+    return EPOCH + ms * MILLISECOND
 
 
 def to_ms(moment: datetime) -> int:
     """Whole milliseconds since 1970, rounded down."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
+    return (moment - EPOCH) // MILLISECOND
 
 
 LATEST = 4_102_444_800_000  # ms: the year 2100
+NOT_A_NUMBER = Decimal("NaN")
+BEYOND_REASON = "a number that is none, or beyond all reason"
 
 
 def moment(ms: str | int) -> datetime:
@@ -391,7 +404,7 @@ def moment(ms: str | int) -> datetime:
     value = int(ms)
     if not 0 < value < LATEST:
         raise ValueError(f"a time that is none: {ms}")
-    return from_ms(value)
+    return EPOCH + value * MILLISECOND
 
 
 def number(text: str | Decimal) -> Decimal:
@@ -399,7 +412,14 @@ def number(text: str | Decimal) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation:
-        value = Decimal("NaN")
+        value = NOT_A_NUMBER
     if not (value.is_finite() and -40 < value.adjusted() < 40):
-        raise ValueError("a number that is none, or beyond all reason")
+        raise ValueError(BEYOND_REASON)
     return value
+
+
+def check(*numbers: Decimal) -> None:
+    """The same of numbers that came as such. Raises ValueError."""
+    for value in numbers:
+        if not (value.is_finite() and -40 < value.adjusted() < 40):
+            raise ValueError(BEYOND_REASON)

@@ -8,7 +8,7 @@ What was traded before an account became unified stands in lists of its own.
 import hmac
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from limits import RateLimitItem, RateLimitItemPerSecond
 from exchanges.venues.base import (
     EPOCH,
     EXACT,
+    ZERO,
     Credentials,
     CredentialsRejected,
     FillReport,
@@ -110,6 +111,7 @@ NOT_TRADES = {
     "CorporateAction": "corporate action",
 }
 SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
+LIQUIDITY = {True: Liquidity.MAKER, False: Liquidity.TAKER}
 DATED_INVERSE = re.compile(r"(\w+)USD[HMUZ]\d\d")
 CLASSIC = {1}  # unifiedMarginStatus; all others are unified, of one generation or another
 TIME = "/v5/market/time"
@@ -451,7 +453,7 @@ class Bybit(HttpVenue):
                 raise PayloadError("Bybit's pages go in circles. Nothing is lost; it is tried again later.")
             given.add(cursor)
             count += len(answer.list)
-            rows += [self._outcome(category, bytes(raw)) for raw in answer.list]
+            rows += self.parse_rows(stream.name, answer.list)
             if not cursor:
                 break
             if len(rows) >= AT_ONCE:
@@ -464,8 +466,12 @@ class Bybit(HttpVenue):
         if window:
             yield Page(rows=rows, covered=window)
 
+    def parse_rows(self, stream: str, raws: Iterable[msgspec.Raw]) -> list[Row]:
+        category = stream.split()[0]
+        return [self._outcome(category, raw) for raw in raws]
+
     def parse_held(self, stream: str, row: str) -> Row:
-        return self._outcome(stream.split()[0], row.encode())
+        return self.parse_rows(stream, [msgspec.Raw(row)])[0]
 
     def _fills(
         self, category: str, window: Window, *, is_before: bool = False, cursor: str = "", limit: int = PAGE
@@ -499,7 +505,7 @@ class Bybit(HttpVenue):
 
     # --- Rows --------------------------------------------------------------------------------------------------------
 
-    def _outcome(self, category: str, raw: bytes) -> Row:
+    def _outcome(self, category: str, raw: msgspec.Raw) -> Row:
         executed_at = None
         try:
             row = _ROW.decode(raw)
@@ -511,10 +517,9 @@ class Bybit(HttpVenue):
             contract = self._contract(category, row)
             if not contract.is_perpetual:
                 return Skipped("dated future")
-            report = report_of(category, row, contract, executed_at)
+            return report_of(category, row, contract, executed_at)
         except (msgspec.ValidationError, ValueError) as fault:
-            return Held(raw.decode(), str(fault), executed_at)
-        return report
+            return Held(bytes(raw).decode(), str(fault), executed_at)
 
     def _contract(self, category: str, row: FillRow) -> Contract:
         """What the symbol is. Its name tells, also of markets that are gone; else the list of markets, else the fee.
@@ -598,7 +603,7 @@ def report_of(category: str, row: FillRow, contract: Contract, executed_at: date
     if row.side not in SIDES:
         raise ValueError(f"unknown side {row.side!r}")
     price, qty, fee = number(row.exec_price), number(row.exec_qty), number(row.exec_fee)
-    if price <= 0 or qty <= 0:
+    if price <= ZERO or qty <= ZERO:
         raise ValueError("price or quantity is not above 0")
     if category == "inverse":
         coins = number(row.exec_value) if row.exec_value else coins_of(qty, price)
@@ -606,7 +611,7 @@ def report_of(category: str, row: FillRow, contract: Contract, executed_at: date
     else:
         notional = number(row.exec_value) if row.exec_value else EXACT.multiply(price, qty)
         settle = contract.quote
-    if notional <= 0 or qty <= 0:
+    if notional <= ZERO or qty <= ZERO:
         raise ValueError("its value is not above 0")
     report = FillReport(
         fill_id=f"{category}:{row.exec_id}",
@@ -614,7 +619,7 @@ def report_of(category: str, row: FillRow, contract: Contract, executed_at: date
         base=contract.base,
         quote=contract.quote,
         side=SIDES[row.side],
-        liquidity=Liquidity.MAKER if row.is_maker else Liquidity.TAKER,
+        liquidity=LIQUIDITY[row.is_maker],
         kind=TRADES[row.exec_type],
         price=price,
         qty=qty,

@@ -1,11 +1,13 @@
 """The one HTTP door to every venue: time-outs, budgets, retries with back-off, and our errors."""
 
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from hashlib import sha256
 from math import ceil, isfinite
 from threading import Lock
@@ -57,7 +59,8 @@ class Budget:
     ) -> None:
         self._storage = storage or MemoryStorage()
         self._limiter = MovingWindowRateLimiter(self._storage)
-        self._pausing = Lock()
+        # What the storage in memory does to clear up after itself fails where two threads begin with it at once.
+        self._writing = Lock()
         self._share = share
         self._on_use = on_use
 
@@ -84,7 +87,8 @@ class Budget:
     def spend(self, documented: RateLimitItem, scope: str, cost: int) -> bool:
         """Take `cost`, or answer False and take nothing."""
         limit = self._limit(documented)
-        return self._limiter.hit(limit, scope, cost=min(cost, limit.amount))
+        with self._writing:
+            return self._limiter.hit(limit, scope, cost=min(cost, limit.amount))
 
     def pause_left(self, scope: str) -> float:
         """How long nobody may ask within `scope`, in seconds; 0 is not at all."""
@@ -93,7 +97,7 @@ class Budget:
     def pause(self, scope: str, seconds: float) -> None:
         """Nobody asks within `scope` for so long: the venue told one of us to wait. A longer pause stays."""
         # The end itself is what is kept: how long a key still lives, Redis tells in whole seconds only.
-        with self._pausing:
+        with self._writing:
             if self.pause_left(scope) >= seconds:
                 return
             self._storage.clear(f"pause/{scope}")
@@ -139,6 +143,12 @@ class Refused(PayloadError):
         self.status = status
 
 
+@cache
+def trusted() -> ssl.SSLContext:
+    """Whose certificates are believed. Read once in a process: that takes longer than most questions to a venue."""
+    return httpx.create_ssl_context()
+
+
 class Door:
     """Asks one venue, politely and as often as it takes. Several threads may.
 
@@ -170,8 +180,9 @@ class Door:
         self._counting = Lock()
         self._turns: dict[str, float] = {}  # by scope: when the next request may be sent
         self._client = httpx.Client(
-            base_url=base_url, transport=transport, timeout=TIMEOUT, headers={"User-Agent": "perpdash"}
-        )
+            base_url=base_url, transport=transport, timeout=TIMEOUT, headers={"User-Agent": "perpdash"},
+            verify=trusted(),
+        )  # fmt: skip
 
     def get(
         self,

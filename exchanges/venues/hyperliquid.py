@@ -7,10 +7,11 @@ of TWAP slices, which come in a list of their own, about 2,000. Asking needs no 
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from exchanges.venues.base import (
     EPOCH,
     EXACT,
+    ZERO,
     Credentials,
     CredentialsRejected,
     Figure,
@@ -37,6 +39,7 @@ from exchanges.venues.base import (
     Skipped,
     Stream,
     Window,
+    check,
     credential_field,
     from_ms,
     subtract,
@@ -74,8 +77,20 @@ PERIODS = {
 SAME_MOMENT = timedelta(minutes=5)  # by which the venue's word on when it answered may be away from ours
 
 SIDES = {"B": Side.BUY, "A": Side.SELL}
-ORDINARY = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Long")
-LIQUIDATED = re.compile(r"Liquidated (Cross|Isolated) (Long|Short)")
+LIQUIDITY = {True: Liquidity.TAKER, False: Liquidity.MAKER}  # by whether it crossed the spread
+KINDS = {
+    "Open Long": Kind.TRADE,
+    "Open Short": Kind.TRADE,
+    "Close Long": Kind.TRADE,
+    "Close Short": Kind.TRADE,
+    "Long > Short": Kind.TRADE,
+    "Short > Long": Kind.TRADE,
+    "Liquidated Cross Long": Kind.LIQUIDATION,
+    "Liquidated Cross Short": Kind.LIQUIDATION,
+    "Liquidated Isolated Long": Kind.LIQUIDATION,
+    "Liquidated Isolated Short": Kind.LIQUIDATION,
+    "Auto-Deleveraging": Kind.ADL,
+}
 LATEST = 4_102_444_800_000  # ms: the year 2100
 ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
@@ -194,16 +209,19 @@ class RateLimit(msgspec.Struct, rename="camel"):
     cum_vlm: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True, gc=False):
     """One row of an answer; `row` is None where it is not of the form we know."""
 
     time: int
     key: str
-    raw: bytes
+    raw: msgspec.Raw
     row: Row | None
     is_twap: bool
     why: str = ""
+
+    @property
+    def text(self) -> str:
+        return bytes(self.raw).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +369,11 @@ class Hyperliquid(HttpVenue):
         for part in subtract(window, [*stuck, gone.window] if gone else stuck):
             yield Page(rows=[], covered=part)
 
+    def parse_rows(self, stream: str, raws: Iterable[msgspec.Raw]) -> list[FillReport | Skipped | Held]:
+        return [self._outcome(entry) for entry in _entries(stream, raws)]
+
     def parse_held(self, stream: str, row: str) -> FillReport | Skipped | Held:
-        return self._outcome(_entry(row.encode(), is_twap=stream == "twap"))
+        return self.parse_rows(stream, [msgspec.Raw(row)])[0]
 
     def _out_of_reach(
         self, name: str, window: Window, walked: int, oldest: _Entry, starts: dict[str, Row]
@@ -415,7 +436,7 @@ class Hyperliquid(HttpVenue):
         raws = self.door.post(
             "/info", list[msgspec.Raw], tolls=[TOLL], json=question, rows_cost=lambda rows: -(-len(rows) // 20)
         )
-        entries = [_entry(bytes(raw), is_twap=name == "twap") for raw in raws]
+        entries = _entries(name, raws)
         is_newest_first = bool(entries) and entries[0].time > entries[-1].time
         return sorted(entries, key=lambda entry: entry.time), is_newest_first
 
@@ -425,30 +446,38 @@ class Hyperliquid(HttpVenue):
     # --- Rows --------------------------------------------------------------------------------------------------------
 
     def _outcome(self, entry: _Entry) -> FillReport | Skipped | Held:
-        if entry.row is None:
-            return Held(entry.raw.decode(), entry.why, from_ms(entry.time))
-        row = entry.row
+        row, at = entry.row, from_ms(entry.time)
+        if row is None:
+            return Held(entry.text, entry.why, at)
         if skipped := not_perpetual(row.coin):
             return Skipped(skipped)
         if row.dir == "Settlement":
             return Skipped("settlement")
-        kind = kind_of(row, self.address, is_twap=entry.is_twap)
-        if not isinstance(kind, Kind):
-            return Held(entry.raw.decode(), kind, from_ms(entry.time))
-        if row.px <= 0 or row.sz <= 0:
-            return Held(entry.raw.decode(), "price or size is not above 0", from_ms(entry.time))
+        kind = KINDS.get(row.dir)
+        if kind is None:
+            return Held(entry.text, f"unknown dir {row.dir!r}", at)
+        if kind is Kind.TRADE:
+            # The mark also sits on the fill of whoever traded against the liquidated account.
+            if row.liquidation and not row.liquidation.liquidated_user:
+                return Held(entry.text, "a liquidation that does not say whose", at)
+            if row.liquidation and row.liquidation.liquidated_user.lower() == self.address:
+                kind = Kind.LIQUIDATION
+            elif entry.is_twap:
+                kind = Kind.TWAP
+        if row.px <= ZERO or row.sz <= ZERO:
+            return Held(entry.text, "price or size is not above 0", at)
         dex, _, base = row.coin.rpartition(":")
         fee_asset = (row.fee_token or "").strip()
         quote = (self._collateral_of(dex) or fee_asset) if dex else "USDC"
         if not quote:
-            return Held(entry.raw.decode(), f"it does not say what {row.coin} is priced in", from_ms(entry.time))
+            return Held(entry.text, f"it does not say what {row.coin} is priced in", at)
         report = FillReport(
             fill_id=entry.key,
             symbol=row.coin,
             base=base,
             quote=quote,
             side=SIDES[row.side],
-            liquidity=Liquidity.TAKER if row.crossed else Liquidity.MAKER,
+            liquidity=LIQUIDITY[row.crossed],
             kind=kind,
             price=row.px,
             qty=row.sz,
@@ -456,10 +485,10 @@ class Hyperliquid(HttpVenue):
             fee=row.fee,  # the builder's fee is inside
             fee_asset=fee_asset or quote,
             realized_pnl=row.closed_pnl,
-            executed_at=from_ms(row.time),
+            executed_at=at,
         )
         why = report.unfit()
-        return Held(entry.raw.decode(), why, report.executed_at) if why else report
+        return Held(entry.text, why, at) if why else report
 
     def _collateral_of(self, dex: str) -> str | None:
         """What the markets of a builder's dex are priced in; None for a dex that is no longer listed."""
@@ -475,6 +504,7 @@ class Hyperliquid(HttpVenue):
         return self._collateral[dex]
 
 
+@lru_cache(1024)  # markets are few, fills are many
 def not_perpetual(coin: str) -> str:
     """What a market is, where it is not a perpetual; the text alone tells, also for delisted markets."""
     if coin.startswith("@") or "/" in coin:
@@ -482,23 +512,6 @@ def not_perpetual(coin: str) -> str:
     if coin.startswith(("#", "+")):
         return "outcome"
     return ""
-
-
-def kind_of(row: Row, address: str, *, is_twap: bool) -> Kind | str:
-    """The kind of a perpetual fill, or, as plain text, why it can't be told."""
-    if row.dir == "Auto-Deleveraging":
-        return Kind.ADL
-    if LIQUIDATED.fullmatch(row.dir):
-        return Kind.LIQUIDATION
-    if not ORDINARY.fullmatch(row.dir):
-        return f"unknown dir {row.dir!r}"
-    if row.liquidation:
-        # The mark also sits on the fill of whoever traded against the liquidated account.
-        if not row.liquidation.liquidated_user:
-            return "a liquidation that does not say whose"
-        if row.liquidation.liquidated_user.lower() == address:
-            return Kind.LIQUIDATION
-    return Kind.TWAP if is_twap else Kind.TRADE
 
 
 def identity(row: Row) -> str:
@@ -519,14 +532,17 @@ _MOMENT = msgspec.json.Decoder(Moment)
 _TWAP_MOMENT = msgspec.json.Decoder(TwapMoment)
 
 
-def _entry(raw: bytes, *, is_twap: bool) -> _Entry:
+def _entries(stream: str, raws: Iterable[msgspec.Raw]) -> list[_Entry]:
+    is_twap = stream == "twap"
+    return [_entry(raw, is_twap=is_twap) for raw in raws]
+
+
+def _entry(raw: msgspec.Raw, *, is_twap: bool) -> _Entry:
     try:
         row = _TWAP_ROW.decode(raw).fill if is_twap else _ROW.decode(raw)
-        numbers = (row.px, row.sz, row.fee, row.closed_pnl, row.start_position)
-        if all(number.is_finite() and -40 < number.adjusted() < 40 for number in numbers):
-            return _Entry(row.time, identity(row), raw, row, is_twap)
-        why = "a number that is none, or beyond all reason"
-    except msgspec.ValidationError as fault:
+        check(row.px, row.sz, row.fee, row.closed_pnl, row.start_position)
+        return _Entry(row.time, identity(row), raw, row, is_twap)
+    except (msgspec.ValidationError, ValueError) as fault:
         why = str(fault).replace("\0", "")
     try:
         moment = _TWAP_MOMENT.decode(raw).fill if is_twap else _MOMENT.decode(raw)

@@ -9,11 +9,12 @@ import base64
 import json
 import re
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -25,6 +26,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from exchanges import stark
 from exchanges.venues.base import (
     EXACT,
+    ZERO,
     Credentials,
     CredentialsRejected,
     Figure,
@@ -45,6 +47,7 @@ from exchanges.venues.base import (
     Stream,
     VenueUnavailable,
     Window,
+    check,
     credential_field,
     moment,
     number,
@@ -471,7 +474,7 @@ class Paradex(HttpVenue):
                 ) from None
             for start in range(0, len(answer.results), AT_ONCE):
                 raws = answer.results[start : start + AT_ONCE]
-                yield Page(rows=[self.parse_held(stream.name, bytes(raw).decode()) for raw in raws])
+                yield Page(rows=self.parse_rows(stream.name, raws))
             cursor = answer.next or ""
             if not cursor:
                 break
@@ -480,8 +483,11 @@ class Paradex(HttpVenue):
             given.add(cursor)
         yield Page(rows=[], covered=window)
 
+    def parse_rows(self, stream: str, raws: Iterable[msgspec.Raw]) -> list[Row]:
+        return [bust_of(raw) for raw in raws] if stream == "trade busts" else [fill_of(raw) for raw in raws]
+
     def parse_held(self, stream: str, row: str) -> Row:
-        return bust_of(row) if stream == "trade busts" else fill_of(row)
+        return self.parse_rows(stream, [msgspec.Raw(row)])[0]
 
 
 def tier_figures(told: Sequence[TieredAccount], *, now: datetime) -> list[Figure]:
@@ -539,68 +545,77 @@ def _instant(at: int) -> datetime:
         raise PayloadError("Paradex sent a history with a time that is none. Look for an update.") from None
 
 
-def fill_of(raw: str) -> FillReport | Skipped | Held:
+def fill_of(raw: msgspec.Raw) -> FillReport | Skipped | Held:
     at = None
     try:
         row = _FILL.decode(raw)
         at = moment(row.created_at)
-        if other := not_perpetual(row.market):
-            return Skipped(other)
+        market = market_of(row.market)
+        if isinstance(market, Skipped):
+            return market
         if row.fill_type in NOT_TRADES:
             return Skipped(NOT_TRADES[row.fill_type])
-        for field, value, known in (
-            ("fill_type", row.fill_type, TRADES), ("side", row.side, SIDES), ("liquidity", row.liquidity, LIQUIDITY),
-        ):  # fmt: skip
-            if value not in known:
-                raise ValueError(f"unknown {field} {value!r}")
-        base, quote, _ = row.market.rsplit("-", 2)
-        price, qty, fee = number(row.price), number(row.size), number(row.fee)
-        if price <= 0 or qty <= 0:
-            raise ValueError("price or size is not above 0")
-        report = FillReport(
-            fill_id=f"{row.fill_type}:{row.id}",  # an id is unique only within its type
-            symbol=row.market,
-            base=base,
-            quote=quote,
-            side=SIDES[row.side],
-            liquidity=LIQUIDITY[row.liquidity],
-            kind=TRADES[row.fill_type],
-            price=price,
-            qty=qty,
-            notional=EXACT.multiply(price, qty),
-            fee=fee,
-            fee_asset=row.fee_currency,
-            realized_pnl=number(row.realized_pnl) if row.realized_pnl else None,
-            executed_at=at,
-        )
-        if why := report.unfit():
-            raise ValueError(why)
+        return report_of(row, market, at)
     except (msgspec.ValidationError, ValueError) as fault:
-        return Held(raw, str(fault), at)
+        return Held(bytes(raw).decode(), str(fault), at)
+
+
+def report_of(row: FillRow, market: tuple[str, str], at: datetime) -> FillReport:
+    """The fill of a row in a market of this base and quote. Raises ValueError for what cannot be one."""
+    if row.fill_type not in TRADES:
+        raise ValueError(f"unknown fill_type {row.fill_type!r}")
+    if row.side not in SIDES:
+        raise ValueError(f"unknown side {row.side!r}")
+    if row.liquidity not in LIQUIDITY:
+        raise ValueError(f"unknown liquidity {row.liquidity!r}")
+    check(row.price, row.size, row.fee)
+    if row.price <= ZERO or row.size <= ZERO:
+        raise ValueError("price or size is not above 0")
+    base, quote = market
+    report = FillReport(
+        fill_id=f"{row.fill_type}:{row.id}",  # an id is unique only within its type
+        symbol=row.market,
+        base=base,
+        quote=quote,
+        side=SIDES[row.side],
+        liquidity=LIQUIDITY[row.liquidity],
+        kind=TRADES[row.fill_type],
+        price=row.price,
+        qty=row.size,
+        notional=EXACT.multiply(row.price, row.size),
+        fee=row.fee,
+        fee_asset=row.fee_currency,
+        realized_pnl=number(row.realized_pnl) if row.realized_pnl else None,
+        executed_at=at,
+    )
+    if why := report.unfit():
+        raise ValueError(why)
     return report
 
 
-def not_perpetual(market: str) -> str:
-    """What a market is, where it is not a perpetual; empty for one. Raises ValueError where the name does not tell."""
-    parts = market.split("-")
+@lru_cache(1024)
+def market_of(symbol: str) -> tuple[str, str] | Skipped:
+    """Base and quote of a perpetual. Raises ValueError where the name does not tell."""
+    parts = symbol.split("-")
     if all(parts):
         if parts[-1] == "PERP" and len(parts) >= 3:
-            return ""
+            base, quote, _ = symbol.rsplit("-", 2)
+            return base, quote
         if parts[-1] in ("C", "P") and len(parts) >= 4:
-            return "option"
+            return Skipped("option")
         if parts[-1] != "PERP" and len(parts) == 2:
-            return "spot"
-    raise ValueError(f"unknown market {market!r}")
+            return Skipped("spot")
+    raise ValueError(f"unknown market {symbol!r}")
 
 
-def bust_of(raw: str) -> Retracted | Held:
+def bust_of(raw: msgspec.Raw) -> Retracted | Held:
     try:
         row = _BUST.decode(raw)
         at = moment(row.created_at)
         if len(row.busted_fill_id) > LONGEST_ID or "\0" in row.busted_fill_id:
             raise ValueError("the id of a fill that is none")
     except (msgspec.ValidationError, ValueError) as fault:
-        return Held(raw, str(fault))
+        return Held(bytes(raw).decode(), str(fault))
     # Of which type the fill was, a bust does not say.
     names = tuple(f"{kind}:{row.busted_fill_id}" for kind in BUSTABLE)
     return Retracted("trade bust", names, f"Paradex took it back on {at:%Y-%m-%d %H:%M} UTC: it failed on the chain.")

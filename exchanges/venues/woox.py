@@ -9,11 +9,12 @@ has keys and fills of its own. Two requests a second, shared with whatever else 
 import hmac
 import re
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -24,6 +25,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 
 from exchanges.venues.base import (
     EXACT,
+    ZERO,
     BudgetSpent,
     Credentials,
     CredentialsRejected,
@@ -43,6 +45,7 @@ from exchanges.venues.base import (
     Stream,
     VenueError,
     Window,
+    check,
     credential_field,
     from_ms,
     moment,
@@ -72,7 +75,7 @@ SIDES = {
     "SELL": Side.SELL, "OPEN SHORT": Side.SELL, "CLOSE LONG": Side.SELL,
 }  # fmt: skip
 LIQUIDITY = {1: Liquidity.MAKER, 0: Liquidity.TAKER}
-FIRST_MS = 10**11  # a time below this is in seconds
+FIRST_MS = Decimal(10**11)  # a time below this is in seconds
 FIRST_V1_MS = 10**12  # the smallest time v1 takes
 MISCOUNTS = 2  # after so many the venue's counts are not used any more
 
@@ -194,38 +197,6 @@ class Fills(msgspec.Struct):
     meta: Meta = msgspec.field(default_factory=Meta)
 
 
-class FillRow(msgspec.Struct, rename="camel"):
-    """A fill as v3 sends it: the fields we use. Numbers come as numbers or as text, times in s or ms."""
-
-    id: int
-    symbol: str
-    executed_price: Decimal
-    executed_quantity: Decimal
-    side: str
-    is_maker: int | bool
-    fee: Decimal
-    fee_asset: str
-    executed_timestamp: Decimal
-    realized_pnl: msgspec.Raw = msgspec.Raw(b"null")
-    is_match_rpi: bool | None = None
-
-
-class OldFillRow(msgspec.Struct):
-    """The same as v1 sends it."""
-
-    id: int
-    symbol: str
-    executed_price: Decimal
-    executed_quantity: Decimal
-    side: str
-    is_maker: int | bool
-    fee: Decimal
-    fee_asset: str
-    executed_timestamp: Decimal
-    realized_pnl: msgspec.Raw = msgspec.Raw(b"null")
-    is_match_rpi: bool | None = None
-
-
 class Place(msgspec.Struct, rename="camel"):
     """The least a row must say to have a place in the walk."""
 
@@ -233,20 +204,49 @@ class Place(msgspec.Struct, rename="camel"):
     executed_timestamp: Decimal
 
 
+class FillRow(Place, rename="camel"):
+    """A fill as v3 sends it: the fields we use. Numbers come as numbers or as text, times in s or ms."""
+
+    symbol: str
+    executed_price: Decimal
+    executed_quantity: Decimal
+    side: str
+    is_maker: int | bool
+    fee: Decimal
+    fee_asset: str
+    realized_pnl: msgspec.Raw = msgspec.Raw(b"null")
+    is_match_rpi: bool | None = None
+
+
 class OldPlace(msgspec.Struct):
     id: int
     executed_timestamp: Decimal
+
+
+class OldFillRow(OldPlace):
+    """The same as v1 sends it."""
+
+    symbol: str
+    executed_price: Decimal
+    executed_quantity: Decimal
+    side: str
+    is_maker: int | bool
+    fee: Decimal
+    fee_asset: str
+    realized_pnl: msgspec.Raw = msgspec.Raw(b"null")
+    is_match_rpi: bool | None = None
 
 
 _FILL, _OLD_FILL = msgspec.json.Decoder(FillRow), msgspec.json.Decoder(OldFillRow)
 _PLACE, _OLD_PLACE = msgspec.json.Decoder(Place), msgspec.json.Decoder(OldPlace)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
+    """A row, and its place in the walk."""
+
     id: int
     ms: int
-    raw: bytes
+    row: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,9 +409,8 @@ class Woox(HttpVenue):
             yield from self._older(Window(window.since, min(edge, window.until)))
 
     def parse_held(self, stream: str, row: str) -> Row:
-        is_old = '"executed_timestamp"' in row
-        found = _entry(row.encode(), is_old=is_old)
-        return found if isinstance(found, Held) else _outcome(found, is_old=is_old)
+        found = _entry(msgspec.Raw(row), is_old='"executed_timestamp"' in row)
+        return found.row if isinstance(found, Entry) else found
 
     def _recent(self, first: int, last: int) -> Iterator[Page]:
         """The pages of v3 for [first, last] in ms, in pieces as long as WOO X takes them."""
@@ -500,7 +499,7 @@ class Woox(HttpVenue):
             yield _page(list(seen.values()), ms, ms)
             return
         window = Window(from_ms(ms), from_ms(ms + 1))
-        rows = [_outcome(entry, is_old=False) for entry in seen.values()]
+        rows = [entry.row for entry in seen.values()]
         yield Page(rows=rows, gap=Missing(window, "More fills in one millisecond than WOO X returns."))
 
     @property
@@ -516,7 +515,7 @@ class Woox(HttpVenue):
             if fault.reason == Reason.WRONG_KEY:
                 self._check_clock()
             raise
-        entries, placeless = _entries(answer.rows, is_old=False)
+        entries, placeless = entries_of(answer.rows, is_old=False)
         answered = Answer(first, last, entries, placeless, answer.meta.total, is_whole=False)
         return replace(answered, is_whole=limit == PAGE and self._is_whole(answered, len(answer.rows), answer.meta))
 
@@ -554,7 +553,7 @@ class Woox(HttpVenue):
                 entries, placeless = self._ask_v1(window, from_id)
                 fresh = [entry for entry in entries if entry.id not in given]
                 is_rising = is_rising and _goes_up(entries)
-                yield Page(rows=[*placeless, *(_outcome(entry, is_old=True) for entry in fresh)])
+                yield Page(rows=[*placeless, *(entry.row for entry in fresh)])
                 if not fresh:
                     break
                 longest = max(longest, len(entries))
@@ -587,12 +586,12 @@ class Woox(HttpVenue):
         }
         tolls = [Toll(V1_PER_SECOND, f"woox/{self.account}{OLD_FILLS}")]
         raws = self.door.get(OLD_FILLS, list[msgspec.Raw], tolls=tolls, query=urlencode(asked), auth=self.old_auth)
-        return _entries(raws, is_old=True)
+        return entries_of(raws, is_old=True)
 
 
 def _page(entries: list[Entry], first: int, last: int, placeless: Sequence[Held] = ()) -> Page:
     """Rows of v3, and that they are all of [first, last] in ms."""
-    rows = [*placeless, *(_outcome(entry, is_old=False) for entry in entries)]
+    rows = [*placeless, *(entry.row for entry in entries)]
     return Page(rows=rows, covered=Window(from_ms(first), from_ms(last + 1)))
 
 
@@ -609,68 +608,93 @@ def _goes_up(entries: list[Entry]) -> bool:
     return sum(first.id > second.id for first, second in pairwise(entries)) <= 1
 
 
-def _entries(raws: list[msgspec.Raw], *, is_old: bool) -> tuple[list[Entry], list[Held]]:
+def entries_of(raws: Iterable[msgspec.Raw], *, is_old: bool) -> tuple[list[Entry], list[Held]]:
     """The rows, each once, and those that have no place among them."""
     placed: dict[int, Entry] = {}
     placeless = []
-    for raw in map(bytes, raws):
-        match _entry(raw, is_old=is_old):
-            case Entry() as entry:
-                placed[entry.id] = entry
-            case held:
-                placeless.append(held)
+    for raw in raws:
+        entry = _entry(raw, is_old=is_old)
+        if isinstance(entry, Entry):
+            placed[entry.id] = entry
+        else:
+            placeless.append(entry)
     return list(placed.values()), placeless
 
 
-def _entry(raw: bytes, *, is_old: bool) -> Entry | Held:
+def _entry(raw: msgspec.Raw, *, is_old: bool) -> Entry | Held:
+    row, why = None, ""
+    place: Place | OldPlace
     try:
-        place = (_OLD_PLACE if is_old else _PLACE).decode(raw)
-        return Entry(place.id, to_ms(executed_at(place.executed_timestamp)), raw)
+        try:
+            place = row = (_OLD_FILL if is_old else _FILL).decode(raw)
+        except msgspec.ValidationError as fault:
+            why = str(fault)
+            place = (_OLD_PLACE if is_old else _PLACE).decode(raw)
+        ms = ms_of(place.executed_timestamp)
+        at = moment(ms)
     except (msgspec.ValidationError, ValueError) as fault:
-        return Held(raw.decode(), f"without an id or a time: {fault}")
+        return Held(_text(raw), f"without an id or a time: {fault}")
+    if row is None:
+        return Entry(place.id, ms, Held(_text(raw), why, at))
+    try:
+        return Entry(place.id, ms, outcome_of(row, at))
+    except ValueError as fault:
+        return Entry(place.id, ms, Held(_text(raw), str(fault), at))
 
 
-def executed_at(told: Decimal) -> datetime:
+def _text(raw: msgspec.Raw) -> str:
+    return str(raw, "utf-8")
+
+
+def ms_of(told: Decimal) -> int:
     """The docs say milliseconds, answers say seconds with decimals: the size tells. Raises ValueError."""
-    return moment(int(told.scaleb(3, EXACT) if number(told) < FIRST_MS else told))
+    check(told)
+    return int(told.scaleb(3, EXACT) if told < FIRST_MS else told)
 
 
-def _outcome(entry: Entry, *, is_old: bool) -> Row:
-    at = from_ms(entry.ms)
-    try:
-        row = (_OLD_FILL if is_old else _FILL).decode(entry.raw)
-        market_type, _, rest = row.symbol.partition("_")
-        base, _, quote = rest.partition("_")
-        if market_type == "SPOT":
-            return Skipped("spot")
-        if market_type != "PERP" or not base or not quote or "_" in quote:
-            raise ValueError(f"unknown market {row.symbol!r}")
-        if row.side not in SIDES:
-            raise ValueError(f"unknown side {row.side!r}")
-        if row.is_maker not in LIQUIDITY:
-            raise ValueError(f"isMaker is {row.is_maker!r}")
-        price, qty, fee = number(row.executed_price), number(row.executed_quantity), number(row.fee)
-        if price <= 0 or qty <= 0:
-            raise ValueError("price or quantity is not above 0")
-        pnl = bytes(row.realized_pnl).decode().strip('"')
-        report = FillReport(
-            fill_id=str(row.id),
-            symbol=row.symbol,
-            base=base,
-            quote=quote,
-            side=SIDES[row.side],
-            liquidity=LIQUIDITY[row.is_maker],
-            kind=Kind.RPI if row.is_match_rpi else Kind.TRADE,
-            price=price,
-            qty=qty,
-            notional=EXACT.multiply(price, qty),
-            fee=fee,
-            fee_asset=row.fee_asset,
-            realized_pnl=None if pnl in ("", "null") else number(pnl),
-            executed_at=at,
-        )
-        if why := report.unfit():
-            raise ValueError(why)
-    except (msgspec.ValidationError, ValueError) as fault:
-        return Held(entry.raw.decode(), str(fault), at)
+@lru_cache(1024)
+def market_of(symbol: str) -> tuple[str, str] | Skipped:
+    """Base and quote of a perpetual. Raises ValueError where the name does not tell."""
+    market_type, _, rest = symbol.partition("_")
+    base, _, quote = rest.partition("_")
+    if market_type == "SPOT":
+        return Skipped("spot")
+    if market_type != "PERP" or not base or not quote or "_" in quote:
+        raise ValueError(f"unknown market {symbol!r}")
+    return base, quote
+
+
+def outcome_of(row: FillRow | OldFillRow, at: datetime) -> FillReport | Skipped:
+    """Raises ValueError for what is not understood."""
+    market = market_of(row.symbol)
+    if isinstance(market, Skipped):
+        return market
+    base, quote = market
+    if row.side not in SIDES:
+        raise ValueError(f"unknown side {row.side!r}")
+    if row.is_maker not in LIQUIDITY:
+        raise ValueError(f"isMaker is {row.is_maker!r}")
+    price, qty = row.executed_price, row.executed_quantity
+    check(price, qty, row.fee)
+    if price <= ZERO or qty <= ZERO:
+        raise ValueError("price or quantity is not above 0")
+    pnl = _text(row.realized_pnl).strip('"')
+    report = FillReport(
+        fill_id=str(row.id),
+        symbol=row.symbol,
+        base=base,
+        quote=quote,
+        side=SIDES[row.side],
+        liquidity=LIQUIDITY[row.is_maker],
+        kind=Kind.RPI if row.is_match_rpi else Kind.TRADE,
+        price=price,
+        qty=qty,
+        notional=EXACT.multiply(price, qty),
+        fee=row.fee,
+        fee_asset=row.fee_asset,
+        realized_pnl=None if pnl in ("", "null") else number(pnl),
+        executed_at=at,
+    )
+    if why := report.unfit():
+        raise ValueError(why)
     return report

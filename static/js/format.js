@@ -2,7 +2,7 @@
 // except by number(), which is for the chart alone.
 
 /** `text` as a whole number of 10^-places, rounded half-even. */
-export function scaled(text, places) {
+function scaled(text, places) {
   const [, sign, whole, fraction = ""] = /^(-?)(\d+)(?:\.(\d+))?$/.exec(text);
   const kept = BigInt(whole + fraction.slice(0, places).padEnd(places, "0"));
   const rest = fraction.slice(places).replace(/0+$/, "");

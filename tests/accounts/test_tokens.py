@@ -224,8 +224,8 @@ def token_of(ada: Any) -> tuple[bytes, bytes]:
 async def test_a_socket_is_closed_at_its_next_message(key: Callable, end: Callable, asked: str, sandbox: Any):
     ada = await in_thread(factories.user)("ada")
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=[await in_thread(key)(ada)])
-    await socket.connect()
-    assert (await socket.receive_json_from())["type"] == "summary"
+    await socket.connect(timeout=5)
+    assert (await socket.receive_json_from(timeout=5))["type"] == "summary"
     await in_thread(end)(ada)
     if asked == "ping":
         await socket.send_json_to({"type": "ping"})
@@ -267,8 +267,8 @@ def end_session_on_the_page(ada: Any) -> None:
 async def test_a_socket_is_closed_at_once_and_once(key: Callable, end: Callable, sandbox: Any):
     ada = await in_thread(factories.user)("ada")
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=[await in_thread(key)(ada)])
-    await socket.connect()
-    assert (await socket.receive_json_from())["type"] == "summary"
+    await socket.connect(timeout=5)
+    assert (await socket.receive_json_from(timeout=5))["type"] == "summary"
     await in_thread(end)(ada)
     assert await socket.receive_output() == {"type": "websocket.close", "code": 4401}
     assert await socket.receive_nothing(timeout=0.05)
@@ -279,13 +279,13 @@ async def test_a_socket_is_closed_at_once_and_once(key: Callable, end: Callable,
 async def test_a_socket_stays_with_whoever_may_still_look(key: Callable, sandbox: Any):
     ada = await in_thread(factories.user)("ada")
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=[await in_thread(key)(ada)])
-    await socket.connect()
-    await socket.receive_json_from()
+    await socket.connect(timeout=5)
+    await socket.receive_json_from(timeout=5)
     for _ in range(2):
         await socket.send_json_to({"type": "ping"})
-        assert await socket.receive_json_from() == {"type": "pong"}
+        assert await socket.receive_json_from(timeout=5) == {"type": "pong"}
         await in_thread(live.push)(ada.pk)
-        assert (await socket.receive_json_from())["type"] == "summary"
+        assert (await socket.receive_json_from(timeout=5))["type"] == "summary"
     await socket.disconnect()
 
 
@@ -293,7 +293,7 @@ async def test_a_socket_stays_with_whoever_may_still_look(key: Callable, sandbox
 async def test_a_socket_is_a_use_of_its_token(sandbox: Any):
     ada = await in_thread(factories.user)("ada")
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=[await in_thread(token_of)(ada)])
-    await socket.connect()
-    await socket.receive_json_from()
+    await socket.connect(timeout=5)
+    await socket.receive_json_from(timeout=5)
     assert (await in_thread(ada.api_tokens.get)()).last_used_at is not None
     await socket.disconnect()

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from threading import Barrier, Event, Lock, current_thread, main_thread
 from typing import Any
 
@@ -105,7 +106,8 @@ def number_in(found: Page | None) -> int | None:
 
 def played(venue: Venue, next_step: Steps, **options: Any) -> list[tuple[int, int | None]]:
     """(which step, which of its pages or None for its end), as they were handed over."""
-    return [(number_of(taken.window), number_in(found)) for taken, found in fetched(venue, next_step, **options)]
+    arrivals = chain.from_iterable(fetched(venue, next_step, **options))
+    return [(number_of(taken.window), number_in(found)) for taken, found in arrivals]
 
 
 def until(is_so: Callable[[], bool]) -> bool:
@@ -142,6 +144,18 @@ def test_there_are_never_more_in_flight_than_the_venue_takes(in_flight: int) -> 
     assert venue.begun == list(range(25)) or in_flight > 1
 
 
+def test_when_there_is_no_more_to_hand_out_it_is_asked_for_again_only_once_a_step_has_ended() -> None:
+    asked: list[int] = []
+    hand_out = handed_out(2)
+
+    def next_step(under_way: Sequence[Step]) -> Step | None:
+        asked.append(len(under_way))
+        return hand_out(under_way)
+
+    assert len(played(Stage(pages(*range(9)), in_flight=4), next_step)) == 20
+    assert asked == [0, 1, 2, 1, 0]
+
+
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_the_pages_of_a_step_come_in_its_order_and_then_its_end(in_flight: int) -> None:
     found: dict[int, list[int | None]] = defaultdict(list)
@@ -159,7 +173,7 @@ def test_a_quick_step_does_not_wait_for_a_slow_one() -> None:
         yield page(number)
 
     seen = []
-    for taken, found in fetched(Stage(scene, in_flight=2), handed_out(4)):
+    for taken, found in chain.from_iterable(fetched(Stage(scene, in_flight=2), handed_out(4))):
         seen.append((number_of(taken.window), number_in(found)))
         if len(seen) == 6:
             is_over.set()
@@ -182,7 +196,7 @@ def test_what_a_step_raises_is_raised_to_the_reader_and_the_others_are_left(faul
     venue, seen = Stage(scene, in_flight=in_flight), list[tuple[int, int | None]]()
 
     def read() -> None:
-        for taken, found in fetched(venue, handed_out(9)):
+        for taken, found in chain.from_iterable(fetched(venue, handed_out(9))):
             seen.append((number_of(taken.window), number_in(found)))
 
     started = time.monotonic()
@@ -245,10 +259,43 @@ def test_a_reader_that_is_slow_is_not_run_over() -> None:
 
     venue = Stage(scene, in_flight=3)
     with closing(fetched(venue, handed_out(9))) as found:
-        for _ in range(10):
-            next(found)
+        taken = sum(len(next(found)) for _ in range(10))
         time.sleep(0.3)
-        assert yielded[0] <= 10 + 3 + 3
+        assert yielded[0] <= taken + 3 + 3
+
+
+def test_short_pages_that_arrive_at_once_are_handed_over_together() -> None:
+    together = [len(found) for found in fetched(Stage(pages(*range(100)), in_flight=2), handed_out(2))]
+    assert sum(together) == 202
+    assert max(together) <= fetching.MOST_ROWS / fetching.LEAST_ROWS
+    assert len(together) <= 8
+
+
+def test_nobody_waits_long_for_what_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "TOGETHER", 0.05)
+    is_stored = Event()
+
+    def scene(number: int) -> Iterator[Page]:
+        yield page(1)
+        assert is_stored.wait(SOON)
+        yield page(2)
+
+    for found in fetched(Stage(scene, in_flight=2), handed_out(1)):
+        assert len(found) < 3
+        is_stored.set()
+
+
+def test_what_arrived_before_a_fault_is_handed_over_before_it_is_raised() -> None:
+    def scene(number: int) -> Iterator[Page]:
+        yield page(1)
+        yield page(2)
+        raise VenueUnavailable("Down.")
+
+    seen: list[int | None] = []
+    arrivals = chain.from_iterable(fetched(Stage(scene, in_flight=2), handed_out(1)))
+    with pytest.raises(VenueUnavailable):
+        seen.extend(number_in(found) for _, found in arrivals)
+    assert seen == [1, 2]
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
@@ -266,7 +313,7 @@ def test_next_step_is_told_what_is_under_way_and_a_settled_step_is_no_longer_amo
         taken.append(len(taken))
         return step(taken[-1])
 
-    for item, found in fetched(Stage(pages(1, 2), in_flight=in_flight), next_step):
+    for item, found in chain.from_iterable(fetched(Stage(pages(1, 2), in_flight=in_flight), next_step)):
         if found is None:
             settled.add(number_of(item.window))
     assert settled == set(range(10))
@@ -281,7 +328,7 @@ def test_a_step_is_under_way_until_its_end_was_dealt_with() -> None:
         return step(min(wanted)) if wanted else None
 
     venue = Stage(pages(1), in_flight=2)
-    for item, found in fetched(venue, next_step):
+    for item, found in chain.from_iterable(fetched(venue, next_step)):
         time.sleep(0.005)
         if found is None:
             dealt_with.add(number_of(item.window))

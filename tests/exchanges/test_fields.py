@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.forms import modelform_factory
 from django.test import override_settings
 
-from exchanges.fields import DecimalSum, Secret, SecretError, UsdSum, plain
+from exchanges.fields import DecimalSum, Secret, SecretError, UsdSum, as_units, plain, to_usd_places, to_usd_units
 from exchanges.models import ExchangeCredential, Fill
 from exchanges.sandbox.hyperliquid import DEMO_EMPTY, DEMO_TRADER
 from exchanges.venues.hyperliquid import HyperliquidCredentials
@@ -197,6 +197,13 @@ def test_a_sum_of_numbers_keeps_to_its_filter(store):
 )
 def test_plain_writes_digits_without_exponent_or_idle_zeros(number, text):
     assert plain(Decimal(number)) == text
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "-1.5", "0.000000005", "0.000000015", "92000000000", "1E+9", "1E-40", "7" * 70]
+)
+def test_units_are_those_of_the_rounded_amount(number):
+    assert to_usd_units(Decimal(number)) == as_units(to_usd_places(Decimal(number)))
 
 
 # --- Secrets ---------------------------------------------------------------------------------------------------------

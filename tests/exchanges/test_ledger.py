@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exchanges.ledger import Ledger, State
+from exchanges.ledger import Ledger, State, covered_until
 from exchanges.models import Coverage
 from exchanges.venues.base import Missing, Window, subtract
 from tests import factories
@@ -34,6 +34,25 @@ def test_what_is_covered_in_pieces_becomes_one_range(ledger: Ledger) -> None:
     for piece in (hours(0, 2), hours(4, 6), hours(2, 4), hours(5, 9)):
         ledger.cover(piece)
     assert rows() == [(State.COVERED, hours(0, 9))]
+
+
+def test_what_is_covered_grows_where_it_stands(ledger: Ledger) -> None:
+    """A row that is written anew with every poll would leave the old one behind for the database to clear away."""
+    ledger.cover(hours(4, 6))
+    first = Coverage.objects.get()
+    for piece in (hours(6, 8), hours(2, 4), hours(3, 5)):
+        ledger.cover(piece)
+    assert rows() == [(State.COVERED, hours(2, 8))]
+    assert Coverage.objects.get().pk == first.pk
+
+
+def test_the_newest_covered_end_is_told_of_each_list(ledger: Ledger) -> None:
+    other = Ledger(ledger.credential, "other")
+    ledger.cover(hours(0, 2))
+    ledger.cover(hours(4, 6))
+    ledger.mark_gap(Missing(hours(6, 9), "down"), retry_at=LATER)
+    other.mark_gap(Missing(hours(0, 2), "down"), retry_at=LATER)
+    assert covered_until(ledger.credential) == {"fills": hours(4, 6).until}
 
 
 def test_covering_cuts_a_gap_and_leaves_its_ends(ledger: Ledger) -> None:

@@ -1,13 +1,14 @@
 """What is read next: new before old, what is about to be forgotten before all, nothing twice, nothing left out."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from exchanges import sync
 from exchanges.ledger import Ledger
@@ -266,7 +267,7 @@ def fill(name: str = "FILL:7", **changes: Any) -> FillReport:
         kind=Kind.TRADE, price=Decimal(50_000), qty=Decimal(2), notional=Decimal(100_000), fee=Decimal(45),
         fee_asset="USDC", realized_pnl=None, executed_at=NOW - DAY,
     )  # fmt: skip
-    return replace(known, **changes)
+    return msgspec.structs.replace(known, **changes)
 
 
 BUST = Retracted("trade bust", ("FILL:7", "RPI:7", "BLOCK_TRADE:7"), "It failed on the chain.")
@@ -424,3 +425,83 @@ def test_asking_again_and_again_leaves_one_range(account: ExchangeCredential) ->
     windows = sorted(Window(row.from_at, row.until_at) for row in account.rereads.all())
     assert (windows[0].since, windows[-1].until) == (NOW - 3 * DAY, NOW + timedelta(hours=19))
     assert all(first.until <= second.since for first, second in pairwise(windows))
+
+
+# --- Pages in bulk ---------------------------------------------------------------------------------------------------
+
+ODD_TEXTS = ["tab\there", "back\\slash \\N", "two\nlines\r", "quote \" and '", "percent %s {}", "Ünï, ✓", ""]
+
+
+def test_whatever_a_name_is_written_with_it_is_stored_and_known_again(paradex: ExchangeCredential) -> None:
+    reports = [fill(f"{number} {text}", symbol=text, base=text, quote=text[:20], fee_asset=text[:20])
+               for number, text in enumerate(ODD_TEXTS)]  # fmt: skip
+    assert put(paradex, *reports).new == len(reports)
+    for report in reports:
+        there = paradex.fills.get(fill_id=report.fill_id)
+        assert (there.symbol, there.base, there.quote, there.fee_asset) == (
+            report.symbol, report.base, report.quote, report.fee_asset,
+        )  # fmt: skip
+    again = put(paradex, *reports, covered=Window(NOW - 2 * DAY, NOW))
+    assert (again.new, again.seen, again.touched, again.changes) == (0, len(reports), set(), [])
+
+
+def test_numbers_and_moments_are_stored_exactly_and_known_again(paradex: ExchangeCredential) -> None:
+    numbers = [Decimal(text) for text in ("1E+20", "0.10", "1E-30", "7", "123456789.123456789012345678901234567890")]
+    moments = [NOW - DAY, NOW - DAY + timedelta(microseconds=1), NOW - DAY + timedelta(milliseconds=120)]
+    reports = [
+        fill(f"{number} {moment}", price=number, qty=number, fee=-number, realized_pnl=number, executed_at=moment)
+        for number in numbers
+        for moment in moments
+    ]
+    assert put(paradex, *reports).new == len(reports)
+    for report in reports:
+        there = paradex.fills.get(fill_id=report.fill_id)
+        assert (there.price, there.qty, there.fee, there.realized_pnl, there.executed_at, there.day) == (
+            report.price, report.qty, report.fee, report.realized_pnl, report.executed_at, report.executed_at.date(),
+        )  # fmt: skip
+    again = put(paradex, *reports)
+    assert (again.new, again.seen, again.touched) == (0, len(reports), set())
+
+
+def test_a_notional_of_many_digits_is_rounded_once_and_known_again(paradex: ExchangeCredential) -> None:
+    report = fill(notional=Decimal("0.123456785"))
+    assert put(paradex, report).new == 1
+    assert paradex.fills.get().notional == Decimal("0.12345678")  # half to even
+    assert put(paradex, report).touched == set()
+
+
+def test_a_page_longer_than_one_question_is_stored_whole_and_once(paradex: ExchangeCredential) -> None:
+    reports = [fill(f"FILL:{number}") for number in range(1201)]
+    assert put(paradex, *reports[::2]).new == 601
+    mixed = put(paradex, *reports)
+    assert (mixed.new, mixed.seen, paradex.fills.count()) == (600, 601, 1201)
+    changed = msgspec.structs.replace(reports[1200], fee=Decimal(46))
+    assert put(paradex, *reports[:1200], changed).touched == {SYMBOL_DAY}
+    assert paradex.fills.get(fill_id="FILL:1200").fee == 46
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no statistics to be misled by")
+def test_a_fill_is_looked_up_by_its_key_where_statistics_know_nothing_of_its_account(
+    paradex: ExchangeCredential,
+) -> None:
+    other = factories.credential("paradex", label="Sub", secrets={"token": DEMO_SUB_TOKEN})
+    put(other, *(fill(f"FILL:{number}") for number in range(3000)))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE exchanges_fill")
+    put(paradex, *(fill(f"FILL:{number}") for number in range(1000)))
+    with CaptureQueriesContext(connection) as queries:
+        put(paradex, *(fill(f"FILL:{number}") for number in range(1000)))
+    (asked,) = [query["sql"] for query in queries if "json_array_elements_text" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {asked}".replace("%", "%%"), [])
+        plan = [line for (line,) in cursor.fetchall()]
+    (condition,) = [line for line in plan if "Index Cond" in line]
+    assert "credential_id" in condition and "fill_id" in condition
+    assert not [line for line in plan if "Seq Scan" in line or "Filter" in line]
+
+
+def test_a_fill_that_is_here_at_another_time_is_followed_and_not_stored_twice(paradex: ExchangeCredential) -> None:
+    put(paradex, fill("FILL:1", executed_at=NOW - 3 * DAY))
+    stored = put(paradex, fill("FILL:1"), fill("FILL:2"))
+    assert (stored.new, stored.seen) == (1, 1)
+    assert dict(paradex.fills.values_list("fill_id", "executed_at")) == {"FILL:1": NOW - DAY, "FILL:2": NOW - DAY}

@@ -54,7 +54,7 @@ def cookies(owner: Any) -> list[tuple[bytes, bytes]]:
 @asynccontextmanager
 async def opened(headers: list[tuple[bytes, bytes]]) -> AsyncIterator[WebsocketCommunicator]:
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
-    accepted, _ = await socket.connect()
+    accepted, _ = await socket.connect(timeout=5)
     assert accepted
     yield socket
     await socket.disconnect()
@@ -73,35 +73,35 @@ def eve(account: ExchangeCredential) -> list[tuple[bytes, bytes]]:
 @pytest.mark.parametrize("headers", [[], [(b"cookie", b"sessionid=forged")]])
 async def test_a_stranger_is_turned_away_with_4401(headers):
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
-    await socket.connect()
-    assert await socket.receive_output() == {"type": "websocket.close", "code": 4401}
+    await socket.connect(timeout=5)
+    assert await socket.receive_output(timeout=5) == {"type": "websocket.close", "code": 4401}
 
 
 async def test_a_stranger_is_sent_nothing_before_the_door_closes(account):
     socket = WebsocketCommunicator(application, "/ws/volume/")
-    await socket.connect()
+    await socket.connect(timeout=5)
     await in_thread(live.push)(account.owner_id)
-    assert (await socket.receive_output())["type"] == "websocket.close"
+    assert (await socket.receive_output(timeout=5))["type"] == "websocket.close"
     assert await socket.receive_nothing(timeout=0.05)
 
 
 async def test_a_page_of_another_site_may_not_open_the_socket(ada):
     headers = [*ada, (b"origin", b"https://evil.example")]
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
-    accepted, _ = await socket.connect()
+    accepted, _ = await socket.connect(timeout=5)
     assert not accepted
 
 
 async def test_our_own_page_may_open_the_socket(ada):
     async with opened([*ada, (b"origin", b"http://localhost:8000"), (b"host", b"localhost:8000")]) as socket:
-        assert (await socket.receive_json_from())["type"] == "summary"
+        assert (await socket.receive_json_from(timeout=5))["type"] == "summary"
 
 
 @pytest.mark.parametrize("origin", [b"http://localhost:3000", b"http://127.0.0.1:8000", b"http://localhost", b"null"])
 async def test_another_page_of_this_machine_may_not_though_it_has_the_same_cookies(ada, origin):
     headers = [*ada, (b"origin", origin), (b"host", b"localhost:8000")]
     socket = WebsocketCommunicator(application, "/ws/volume/", headers=headers)
-    accepted, _ = await socket.connect()
+    accepted, _ = await socket.connect(timeout=5)
     assert not accepted
 
 
@@ -113,34 +113,34 @@ async def test_a_page_that_came_unencrypted_may_not_where_all_is_encrypted(ada, 
         )
         for scheme in (b"http", b"https")
     )
-    assert not (await plain.connect())[0]
-    assert (await sealed.connect())[0]
+    assert not (await plain.connect(timeout=5))[0]
+    assert (await sealed.connect(timeout=5))[0]
     await sealed.disconnect()
 
 
 async def test_one_person_opens_no_more_sockets_than_anybody_looks_at(ada, monkeypatch):
     monkeypatch.setattr("volume.consumers.MOST_SOCKETS", 1)
     async with opened(ada) as socket:
-        await socket.receive_json_from()
+        await socket.receive_json_from(timeout=5)
         one_more = WebsocketCommunicator(application, "/ws/volume/", headers=ada)
-        await one_more.connect()
-        assert await one_more.receive_output() == {"type": "websocket.close", "code": 4429}
+        await one_more.connect(timeout=5)
+        assert await one_more.receive_output(timeout=5) == {"type": "websocket.close", "code": 4429}
         await one_more.disconnect()
     async with opened(ada) as socket:  # once the first is closed there is room again
-        assert (await socket.receive_json_from())["type"] == "summary"
+        assert (await socket.receive_json_from(timeout=5))["type"] == "summary"
 
 
 async def test_a_message_nested_without_end_is_no_message(ada):
     async with opened(ada) as socket:
-        await socket.receive_json_from()
+        await socket.receive_json_from(timeout=5)
         await socket.send_to(text_data="[" * 100_000)
         await socket.send_json_to({"type": "ping"})
-        assert await socket.receive_json_from() == {"type": "pong"}
+        assert await socket.receive_json_from(timeout=5) == {"type": "pong"}
 
 
 async def test_the_summary_comes_on_connect_and_is_the_apis(account, ada):
     async with opened(ada) as socket:
-        sent = await socket.receive_json_from()
+        sent = await socket.receive_json_from(timeout=5)
     client = Client()
     await in_thread(client.force_login)(account.owner)
     answer = await in_thread(client.get)("/api/v1/volume/summary/")
@@ -150,14 +150,14 @@ async def test_the_summary_comes_on_connect_and_is_the_apis(account, ada):
 
 async def test_a_push_brings_the_summary_again(account, ada):
     async with opened(ada) as socket:
-        first = await socket.receive_json_from()
+        first = await socket.receive_json_from(timeout=5)
         await in_thread(live.push)(account.owner_id)
-        assert await socket.receive_json_from() == first
+        assert await socket.receive_json_from(timeout=5) == first
 
 
 async def test_new_fills_reach_the_open_page(account, ada, trade):
     async with opened(ada) as socket:
-        assert (await socket.receive_json_from())["totals"]["24h"]["notional_usd"] == "0"
+        assert (await socket.receive_json_from(timeout=5))["totals"]["24h"]["notional_usd"] == "0"
         for expected in ("840.005", "1680.01"):
             trade()
             await in_thread(refresh)(account, now=timezone.now())
@@ -167,15 +167,15 @@ async def test_new_fills_reach_the_open_page(account, ada, trade):
 
 async def test_every_open_page_of_an_owner_is_told(account, ada):
     async with opened(ada) as one, opened(ada) as other:
-        await one.receive_json_from()
-        await other.receive_json_from()
+        await one.receive_json_from(timeout=5)
+        await other.receive_json_from(timeout=5)
         await in_thread(live.push)(account.owner_id)
-        assert await one.receive_json_from() == await other.receive_json_from()
+        assert await one.receive_json_from(timeout=5) == await other.receive_json_from(timeout=5)
 
 
 async def test_another_owners_change_is_not_sent(account, ada, eve, trade):
     async with opened(eve) as socket:
-        assert (await socket.receive_json_from())["accounts"] == []
+        assert (await socket.receive_json_from(timeout=5))["accounts"] == []
         await in_thread(trade)()
         await in_thread(refresh)(account, now=timezone.now())
         assert await socket.receive_nothing(timeout=0.1)
@@ -183,18 +183,18 @@ async def test_another_owners_change_is_not_sent(account, ada, eve, trade):
 
 async def test_a_closed_page_is_forgotten(account, ada):
     async with opened(ada) as gone:
-        await gone.receive_json_from()
+        await gone.receive_json_from(timeout=5)
     await in_thread(live.push)(account.owner_id)
     async with opened(ada) as socket:
-        await socket.receive_json_from()
+        await socket.receive_json_from(timeout=5)
         assert await socket.receive_nothing(timeout=0.05)
 
 
 async def test_a_ping_is_answered(ada):
     async with opened(ada) as socket:
-        await socket.receive_json_from()
+        await socket.receive_json_from(timeout=5)
         await socket.send_json_to({"type": "ping"})
-        assert await socket.receive_json_from() == {"type": "pong"}
+        assert await socket.receive_json_from(timeout=5) == {"type": "pong"}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ async def test_a_ping_is_answered(ada):
 )
 async def test_junk_is_ignored(ada, junk):
     async with opened(ada) as socket:
-        await socket.receive_json_from()
+        await socket.receive_json_from(timeout=5)
         await socket.send_input({"type": "websocket.receive"} | junk)
         await socket.send_json_to({"type": "ping"})
-        assert await socket.receive_json_from() == {"type": "pong"}
+        assert await socket.receive_json_from(timeout=5) == {"type": "pong"}

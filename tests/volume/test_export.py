@@ -22,7 +22,7 @@ from exchanges.sandbox import Sandbox, bybit
 from exchanges.sandbox.hyperliquid import DEMO_SUB
 from tests import factories
 from tests.conftest import NOW
-from volume import data_views, export, proof
+from volume import data_views, export, proof, tables
 from volume.models import Amendment, AssetPrice, DailyVolume, Preferences, VenueFigure, VolumeCheck
 from volume.refresh import refresh
 from volume.rollup import rebuild_all
@@ -93,7 +93,7 @@ def test_the_zip_is_sound_and_holds_a_row_of_each_that_is_stored(account):
 
 @pytest.mark.parametrize("table", [export.ACCOUNTS, *export.TABLES, export.PRICES], ids=lambda table: table.name)
 def test_every_column_is_exported_but_those_left_out_on_purpose(table):
-    left_out = {"secrets", "uuid", "owner_id", "lease", "leased_until", "due_at", "failures", "digest", "id"}
+    left_out = {"secrets", "uuid", "owner_id", "lease", "leased_until", "version", "due_at", "failures", "digest", "id"}
     columns = {field.attname for field in table.model._meta.concrete_fields}
     assert columns - left_out == set(table.columns) - {"id"}
 
@@ -242,7 +242,7 @@ def test_under_asgi_it_is_sent_piece_by_piece(account):
                 taken.append(number)
                 yield b"x"
 
-        awaited = data_views._Awaited(pieces())
+        awaited = tables.Awaited(pieces())
         assert await anext(awaited) == b"x"
         assert await anext(awaited) == b"x"
         awaited.close()

@@ -4,11 +4,15 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from django.test import RequestFactory
 from django.utils import timezone
 
+from exchanges.models import ExchangeCredential, Fill
 from volume.templatetags import volume_format as shown
+from volume.templatetags.volume_rows import fill_rows, market_rows
 
 
 @pytest.mark.parametrize(
@@ -194,3 +198,36 @@ def test_the_reading_of_the_past_is_one_figure():
 
 def test_a_related_account_fills_the_form():
     assert shown.add_query({"label": "grid & co", "values": {"address": "0xa"}}) == "label=grid+%26+co&address=0xa"
+
+
+def test_what_a_venue_calls_its_market_is_text_and_no_markup():
+    row = {
+        "market": '<b>"&', "venue": "bybit", "venue_name": "<i>", "url": '?market="', "share": "1%", "fills": 1,
+        "notional_usd": Decimal(1), "average_usd": Decimal(1), "maker_usd": Decimal(1), "maker_share": "1%",
+        "fees_usd": Decimal(1), "forced_usd": Decimal(0), "fee_rate": "", "fees_complete": True,
+        "fills_not_priced": 0, "complete": False, "stale": False, "why": ["<u>"],
+    }  # fmt: skip
+    written = market_rows({"request": RequestFactory().get("/", {"by": '"<'})}, [row])
+    for text in ("<b>", "<i>", "<u>", '?market="', 'by="'):
+        assert text not in written
+    assert "&lt;b&gt;&quot;&amp;" in written
+
+
+def test_a_fill_is_told_in_text_at_the_readers_time_and_leads_to_its_account_and_market():
+    fill = Fill(
+        credential=ExchangeCredential(pk=7, venue="bybit", label="<i>"), symbol='<b>"&', side="buy", liquidity="maker",
+        kind="trade", price=Decimal("1.50"), qty=Decimal(2), notional=Decimal(3), fee=Decimal("-0.001"), quote="<q>",
+        fee_asset="<u>", executed_at=datetime(2026, 11, 20, 20, 0, 0, 5000, tzinfo=UTC),
+    )  # fmt: skip
+    request = RequestFactory().get("/", {"days": '"local', "page": "3"})
+    written, local = (
+        fill_rows({"request": request}, [fill], SimpleNamespace(tz="Asia/Kolkata", is_local=is_local))
+        for is_local in (False, True)
+    )
+    for text in ("<b>", "<i>", "<q>", "<u>", '"local', "page="):
+        assert text not in written
+    assert '<time datetime="2026-11-20T20:00:00.005000+00:00">20:00:00</time>' in written
+    assert '<time datetime="2026-11-20T20:00:00.005000+00:00">01:30:00</time>' in local
+    assert 'href="?days=%22local&amp;account=7"' in written
+    assert 'href="?days=%22local&amp;venue=bybit&amp;market=%3Cb%3E%22%26"' in written
+    assert "-0.001 &lt;u&gt;" in written

@@ -165,7 +165,7 @@ def test_two_accounts_of_one_name_are_told_apart(owner: Any, sandbox: Sandbox, c
 def test_an_account_that_is_not_here_has_nothing_that_could_be_complete(owner: Any) -> None:
     part = history(owner, account="999", range="7d")
     assert set(part.series()["state"]) == {"not_asked"}
-    assert "complete" not in calendar(part.scope, now=NOW)["state"][:-7]
+    assert "complete" not in calendar(part)["state"][:-7]
 
 
 def test_free_days_are_not_widened_by_the_step(owner: Any) -> None:
@@ -182,7 +182,7 @@ def test_filters_narrow_every_part(owner: Any) -> None:
     narrow = history(owner, range="30d", venue="bybit", market=market)
     assert total(narrow.series()["total_usd"]) == part.markets()[0]["notional_usd"]
     assert [chip["label"] for chip in narrow.scope.filters] == ["Bybit", market]
-    shown = calendar(narrow.scope, now=NOW)
+    shown = calendar(narrow)
     whole = DailyVolume.objects.filter(symbol=market, credential__venue="bybit")
     assert total(filter(None, shown["days"])) == sum(day.notional_usd for day in whole)
     assert shown["url"] == f"/day/{{day}}/?venue=bybit&market={market}"
@@ -196,7 +196,7 @@ def test_a_period_that_is_not_read_is_drawn_as_such_and_not_as_nothing(clock: An
 
 
 def test_the_calendar_has_two_years_from_a_monday_on(owner: Any) -> None:
-    shown = calendar(scope(owner), now=NOW)
+    shown = calendar(History(scope(owner), now=NOW))
     first = date.fromisoformat(shown["first"])
     assert first.weekday() == 0
     assert len(shown["days"]) == len(shown["state"]) == 7 * 105
@@ -268,7 +268,13 @@ def browser(owner: Any, client: Client) -> Client:
 def rows_of(answer: Any) -> list[dict[str, str]]:
     assert answer.status_code == 200
     assert "attachment" in answer["Content-Disposition"]
-    return list(csv.DictReader(io.StringIO(answer.content.decode())))
+    content = answer.content if not answer.streaming else streamed(answer)
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def streamed(answer: Any) -> bytes:
+    with pytest.warns(Warning, match="must consume asynchronous iterators"):  # this client is no async one
+        return b"".join(answer)
 
 
 def test_what_is_on_screen_comes_out_as_csv_and_json_alike(browser: Client, owner: Any) -> None:

@@ -296,13 +296,6 @@ def count_from_before_what_was_asked_for(account: ExchangeCredential) -> str:
     return "Totals, all: $"
 
 
-def price_a_day_wrongly(account: ExchangeCredential) -> str:
-    fill = account.fills.filter(executed_at__gt=NOW - timedelta(hours=24)).first()
-    AssetPrice.objects.create(asset="HYPE", day=fill.day, usd=41, source="test")
-    Fill.objects.filter(pk=fill.pk).update(quote="HYPE", day=fill.day - timedelta(days=1))
-    return "Totals, 24h at Hyperliquid: $"
-
-
 def without_constraint(table: str, name: str) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -325,7 +318,7 @@ FAULTS: list[Callable[[ExchangeCredential], str]] = [
     read_a_fill_of_the_future, misname_a_side, misname_a_kind, keep_what_was_taken_back, overlap,
     leave_neighbours_apart, empty_a_range, speak_of_an_unknown_list, read_the_future, reread_an_unknown_list,
     reread_the_future, reread_nothing, claim_to_be_fresher, forget_how_fresh_it_is,
-    count_from_before_what_was_asked_for, price_a_day_wrongly,
+    count_from_before_what_was_asked_for,
 ]  # fmt: skip
 
 
@@ -476,6 +469,18 @@ def test_every_account_is_proved_once_a_night_and_made_up_for_by_day(account, cl
     (message,) = queue()
     assert handed_out([message]) == [account.pk]
     assert message.headers["expires"] == (clock.now() + timedelta(seconds=600)).isoformat()
+
+
+def test_proofs_of_many_accounts_are_handed_out_some_at_a_time(account, clock, queue, monkeypatch):
+    more = [factories.credential("hyperliquid", secrets={"address": f"0x{number:040x}"}) for number in range(1, 4)]
+    monkeypatch.setattr(tasks, "PROOFS_A_ROUND", 3)
+    tasks.prove_due()
+    first = handed_out(queue())
+    assert first == [account.pk, *(other.pk for other in more[:2])]
+    for pk in first:
+        tasks.prove_account(pk)
+    tasks.prove_due()
+    assert handed_out(queue()) == [more[2].pk]
 
 
 def test_what_does_not_agree_is_looked_at_again_and_then_told(account, clock, queue):

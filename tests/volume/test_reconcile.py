@@ -462,7 +462,7 @@ def numbers() -> list[Any]:
     """All that is ours, and how the accounts fare."""
     return [
         [
-            {name: value for name, value in one.items() if name != "secrets"}
+            {name: value for name, value in one.items() if name not in ("secrets", "version")}
             for one in model.objects.order_by("pk").values()
         ]
         for model in (Fill, DailyVolume, Coverage, SyncRun, ExchangeCredential)

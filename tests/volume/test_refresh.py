@@ -8,9 +8,10 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
+from exchanges import sync
 from exchanges.models import Coverage, ExchangeCredential, Fill, Health, SyncRun, history_start
 from exchanges.sandbox import Sandbox, bybit, hyperliquid
-from exchanges.venues.base import to_ms
+from exchanges.venues.base import FillReport, to_ms
 from tests import factories
 from tests.conftest import NOW
 from volume import holding
@@ -446,3 +447,42 @@ def test_an_older_window_that_is_not_understood_is_a_gap_and_stops_nothing_else(
     assert (run.outcome, credential.health_state) == (Outcome.INCOMPLETE, Health.WORKS)
     assert "did not accept our request" in gap.reason
     assert read(credential, clock, gaps_too=True).outcome == Outcome.COMPLETE
+
+
+def test_what_can_not_be_stored_takes_nothing_else_of_the_same_moment_with_it(
+    clock: Any, sandbox: Sandbox, monkeypatch: Any
+) -> None:
+    credential = factories.credential("bybit", secrets=dict(bybit.MAIN), history_from=NOW - timedelta(days=40))
+    store, bad = sync.store, NOW - timedelta(days=20)
+
+    def store_but_one(*args: Any, **options: Any) -> sync.Stored:
+        if any(isinstance(row, FillReport) and row.executed_at.date() == bad.date() for row in args[2].rows):
+            raise ArithmeticError("This page is too much.")
+        return store(*args, **options)
+
+    monkeypatch.setattr(sync, "store", store_but_one)
+    with pytest.raises(ArithmeticError):
+        read(credential, clock)
+    run = SyncRun.objects.get()
+    assert (run.outcome, run.new) == (Outcome.FAILED, Fill.objects.count())
+    assert run.new > 0
+    assert not differences(credential)
+    monkeypatch.undo()
+    clock.move(3600)
+    assert read(credential, clock).outcome == Outcome.COMPLETE
+    found = sandbox.bybit.truth(credential.account_ref, since=credential.history_from, until=clock.now())
+    assert totals(credential) == {key: (item.fills, item.notional) for key, item in found.items() if item.fills}
+
+
+def test_a_stopped_backfill_stores_nothing_older_that_arrived_beside_what_is_new(clock: Any, sandbox: Sandbox) -> None:
+    credential = factories.credential("bybit", secrets=dict(bybit.MAIN), history_from=NOW - timedelta(days=300))
+    reached: list[int] = []
+
+    def stop(run: SyncRun, page: Any) -> None:
+        ExchangeCredential.objects.update(is_backfilling=False)
+        reached.append(Fill.objects.count())
+
+    run = refresh(credential, now=clock.now(), on_page=stop)
+    assert run.outcome == Outcome.STOPPED
+    assert len(set(reached)) == 1
+    assert reached[0] == Fill.objects.count() == run.new

@@ -51,11 +51,25 @@ def waiting() -> list[Message]:
     return found
 
 
-def handed_out(name: str = "refresh_credential") -> list[int]:
-    """The accounts that wait for this task, first come first."""
+def handed_out(name: str) -> list[Any]:
+    """What waits for this task, first come first."""
     messages = waiting()
     assert {message.headers["task"] for message in messages} <= {f"volume.tasks.{name}"}
     return [message.decode()[0][0] for message in messages]
+
+
+def turns() -> list[str]:
+    """The venues whose turns wait for a worker."""
+    return handed_out("refresh_next")
+
+
+def read_in_turn() -> list[int]:
+    """Works until nothing waits any more; the accounts in the order they were read."""
+    for venue in turns():
+        tasks.refresh_next(venue)
+        while turns():
+            tasks.refresh_next(venue)
+    return list(SyncRun.objects.order_by("pk").values_list("credential", flat=True))
 
 
 def account(number: int, *, due: float = 0, **fields: Any) -> ExchangeCredential:
@@ -68,30 +82,115 @@ def account(number: int, *, due: float = 0, **fields: Any) -> ExchangeCredential
 # --- refresh_due -----------------------------------------------------------------------------------------------------
 
 
-def test_a_venue_gets_no_more_than_its_workers_and_the_longest_due_come_first():
-    due = [account(number, due=number) for number in range(1, 6)]
+def test_a_venue_gets_a_turn_for_each_account_that_is_due_but_not_more_than_its_workers():
+    account(1)
     tasks.refresh_due()
-    assert handed_out() == [due[4].pk, due[3].pk]
+    assert turns() == ["hyperliquid"]
+    for number in range(2, 6):
+        account(number)
+    tasks.refresh_due()
+    assert turns() == ["hyperliquid"] * 2
     assert tasks.WORKERS_PER_VENUE == 2
 
 
-def test_workers_that_are_busy_with_a_venue_are_counted():
-    busy = account(1, due=9, leased_until=timezone.now() + timedelta(seconds=30))
-    free = [account(number, due=number) for number in range(2, 5)]
+def test_a_turn_goes_on_until_nothing_is_due_and_who_waits_longest_comes_first():
+    due = [account(number, due=number) for number in range(1, 6)]
+    account(6, due=-1)
     tasks.refresh_due()
-    assert handed_out() == [free[-1].pk]
-    ExchangeCredential.objects.exclude(pk=busy.pk).filter(pk=free[0].pk).update(leased_until=busy.leased_until)
+    assert read_in_turn() == [one.pk for one in reversed(due)]
+
+
+def test_who_found_the_budget_spent_keeps_its_place():
+    now = timezone.now()
+    read_before = account(1, due=30, fresh_at=now - timedelta(minutes=1))
+    put_off = account(2, due=1, fresh_at=now - timedelta(minutes=5))
+    new = account(3, due=20)
+    newer = account(4, due=10)
     tasks.refresh_due()
-    assert handed_out() == []
+    assert read_in_turn() == [new.pk, newer.pk, put_off.pk, read_before.pk]
+
+
+def test_whose_accounts_are_being_read_lets_others_go_first():
+    many = [account(number, due=100 + number) for number in range(1, 6)]
+    factories.credential(
+        owner=factories.user("grace"), secrets={"address": f"0x{9:040x}"}, due_at=timezone.now(), label="one"
+    )
+    hers = ExchangeCredential.objects.get(label="one")
+    leased_until = timezone.now() + timedelta(seconds=30)
+    ExchangeCredential.objects.filter(pk=many[0].pk).update(leased_until=leased_until)
+    assert tasks.next_due("hyperliquid", now=timezone.now()) == hers
+    ExchangeCredential.objects.filter(pk=hers.pk).update(leased_until=leased_until)
+    assert tasks.next_due("hyperliquid", now=timezone.now()) == many[-1]
+
+
+def test_of_a_workers_threads_a_venue_gets_no_more_than_its_places(sandbox):
+    """Whoever is asked takes a turn meanwhile, as another thread of the same worker would."""
+    accounts = [account(number, due=number) for number in range(1, 6)]
+    at_work: list[list[int]] = []
+
+    def meanwhile() -> None:
+        leased = ExchangeCredential.objects.filter(leased_until__gt=timezone.now()).order_by("pk")
+        at_work.append(list(leased.values_list("pk", flat=True)))
+        tasks.refresh_next("hyperliquid")
+
+    for _ in range(tasks.WORKERS_PER_VENUE):
+        sandbox.hyperliquid.after(0, meanwhile)
+    tasks.refresh_next("hyperliquid")
+    assert at_work == [[accounts[4].pk], [accounts[3].pk, accounts[4].pk]]
+    assert SyncRun.objects.count() == 2, "a third reading was begun"
+    tasks.refresh_next("hyperliquid")  # its places are free again
+    assert SyncRun.objects.count() == 3
+
+
+def test_two_workers_never_read_one_account_and_the_slower_takes_the_next(monkeypatch):
+    first, second = account(1, due=9), account(2, due=8)
+    choose = tasks.next_due
+
+    def choose_slowly(venue: str, *, now: Any) -> ExchangeCredential | None:
+        chosen = choose(venue, now=now)
+        if chosen == first:
+            ExchangeCredential.objects.filter(pk=first.pk).update(leased_until=now + timedelta(seconds=30))
+        return chosen
+
+    monkeypatch.setattr(tasks, "next_due", choose_slowly)
+    tasks.refresh_next("hyperliquid")
+    assert SyncRun.objects.get().credential == second
+
+
+def test_a_venue_that_has_no_answers_now_keeps_no_worker_busy(sandbox):
+    for number in range(1, 5):
+        account(number)
+    sandbox.hyperliquid.rate_limit(retry_after=60)
+    for outcome in ("unavailable", "waiting"):  # who is told, and who need not ask any more
+        tasks.refresh_next("hyperliquid")
+        assert SyncRun.objects.latest("pk").outcome == outcome
+        assert turns() == []
+
+
+def test_a_reading_that_fails_frees_its_place(sandbox, monkeypatch):
+    for number in range(1, 2 + tasks.WORKERS_PER_VENUE):
+        account(number)
+
+    def fail(*args: object, **options: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tasks, "refresh", fail)
+        for _ in range(2 * tasks.WORKERS_PER_VENUE):
+            with pytest.raises(RuntimeError):
+                tasks.refresh_next("hyperliquid")
+    tasks.refresh_next("hyperliquid")
+    assert SyncRun.objects.exists()
+    waiting()
 
 
 def test_the_lease_of_a_worker_that_is_gone_holds_nothing_up(clock):
-    left = account(1, leased_until=timezone.now() + timedelta(seconds=settings.LEASE_SECONDS))
+    account(1, leased_until=timezone.now() + timedelta(seconds=settings.LEASE_SECONDS))
     tasks.refresh_due()
-    assert handed_out() == []
+    assert turns() == []
     clock.move(settings.LEASE_SECONDS)
     tasks.refresh_due()
-    assert handed_out() == [left.pk]
+    assert turns() == ["hyperliquid"]
 
 
 @pytest.mark.parametrize(
@@ -107,14 +206,14 @@ def test_an_account_with_nothing_to_do_is_passed_over(fields):
     account(1, **fields)
     other = account(2)
     tasks.refresh_due()
-    assert handed_out() == [other.pk]
+    assert read_in_turn() == [other.pk]
 
 
 @pytest.mark.parametrize("state", ["new", "works", "unavailable", "puzzled"])
 def test_an_account_that_time_may_heal_is_tried_again(state):
     stored = account(1, health_state=state)
     tasks.refresh_due()
-    assert handed_out() == [stored.pk]
+    assert read_in_turn() == [stored.pk]
 
 
 def test_a_venue_perpdash_no_longer_knows_does_not_keep_the_others():
@@ -122,7 +221,7 @@ def test_a_venue_perpdash_no_longer_knows_does_not_keep_the_others():
     ExchangeCredential.objects.update(venue="mtgox")
     other = account(2)
     tasks.refresh_due()
-    assert other.pk in handed_out()
+    assert read_in_turn() == [other.pk]
 
 
 def test_no_account_means_no_work():
@@ -134,7 +233,7 @@ def test_what_is_handed_out_is_worth_nothing_once_the_next_round_is_there(clock)
     account(1)
     tasks.refresh_due()
     (message,) = waiting()
-    request = Request(message, app=app, task=tasks.refresh_credential)
+    request = Request(message, app=app, task=tasks.refresh_next)
     assert request.expires == clock.now() + timedelta(seconds=settings.DISPATCH_SECONDS)
     assert not request.maybe_expire()
 
@@ -148,7 +247,7 @@ def test_hours_without_a_worker_leave_no_work_behind(clock):
     clock.move(3600)
     left = waiting()
     assert left
-    requests = [Request(message, app=app, task=tasks.refresh_credential) for message in left]
+    requests = [Request(message, app=app, task=tasks.refresh_next) for message in left]
     assert all(request.maybe_expire() for request in requests)
 
 
@@ -203,7 +302,7 @@ def test_a_venue_that_is_down_delays_its_account_and_raises_nothing(sandbox):
     assert stored.health_state == "unavailable"
     assert stored.due_at > timezone.now()
     tasks.refresh_due()
-    assert handed_out() == []
+    assert turns() == []
 
 
 def test_who_asked_for_a_reading_is_noted():
@@ -229,7 +328,7 @@ def test_a_reading_that_is_asked_for_reaches_a_worker_after_the_commit(django_ca
 def test_an_account_whose_secrets_can_be_read_again_goes_on_by_itself():
     stored = account(1, health_state="unreadable")
     tasks.refresh_due()
-    assert handed_out("refresh_credential") == [stored.pk]
+    assert turns() == ["hyperliquid"]
     stored.refresh_from_db()
     assert stored.health_state == "new"
 

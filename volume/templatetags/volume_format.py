@@ -1,5 +1,6 @@
 """How figures, times and completeness are written on the pages. Decimals stay decimals up to the last digit shown."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -387,13 +388,14 @@ def weeks(calendar: Mapping[str, Any]) -> list[dict[str, Any]]:
             found[-1]["month"] = f"{day:%Y}" if day.month == 1 else f"{day:%b}"
         if amount is None:
             continue
-        shade = sum(edge <= Decimal(amount) for edge in edges) if Decimal(amount) else 0
+        usd_of_day = Decimal(amount)
+        shade = bisect_right(edges, usd_of_day) if usd_of_day else 0
         found[-1]["days"].append(
             {
                 "url": calendar["url"].replace("{day}", day.isoformat()),
                 "shade": shade,
                 "state": state,
-                "label": f"{utc_day(day)}: {usd(amount)}, {STATES[state]}",
+                "label": f"{utc_day(day)}: {usd(usd_of_day)}, {STATES[state]}",
             }
         )
     return found

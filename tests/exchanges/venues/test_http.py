@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
+from limits.storage import MemoryStorage
 
 from exchanges.venues.base import (
     BudgetSpent,
@@ -444,3 +445,22 @@ def test_what_signing_raises_goes_up_and_nothing_is_sent() -> None:
         door(log).get("/", list[int], tolls=[TOLL], auth=Counting(fault))
     assert told.value is fault
     assert not log.requests
+
+
+def test_threads_spend_a_budget_one_after_the_other() -> None:
+    """The storage in memory starts a thread that clears up, and fails where two start it at once."""
+    inside, met = [], []
+
+    class Watched(MemoryStorage):
+        def acquire_entry(self, *args: Any, **kwargs: Any) -> bool:
+            inside.append(args)
+            time.sleep(0.001)
+            met.append(len(inside))
+            inside.pop()
+            return super().acquire_entry(*args, **kwargs)
+
+    budget = Budget(Watched())
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: budget.spend(TOLL.limit, TOLL.scope, 1), range(120)))
+    assert taken.count(True) == 100
+    assert set(met) == {1}

@@ -56,7 +56,7 @@ from exchanges.venues.base import (
     to_ms,
 )
 from exchanges.venues.http import Budget
-from exchanges.venues.woox import EDGE, MEMORY, AuthV1, AuthV3, Woox, WooxCredentials, executed_at
+from exchanges.venues.woox import EDGE, MEMORY, AuthV1, AuthV3, Woox, WooxCredentials, ms_of
 from tests import factories
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -308,7 +308,7 @@ def test_a_single_fill_and_the_list_of_v1_are_read_alike(woox: Bench) -> None:
     "told", ["1752055173.630", "1752055173630", "1752055173630.0", "1752055173.6300001"]
 )  # fmt: skip
 def test_a_time_is_told_by_its_size_whatever_its_spelling(woox: Bench, told: str) -> None:
-    assert executed_at(Decimal(told)) == from_ms(1752055173630)
+    assert ms_of(Decimal(told)) == 1752055173630
     for spelled in (told, Decimal(told)):
         assert parsed(woox.venue, row(executedTimestamp=spelled)).executed_at == from_ms(1752055173630)
 

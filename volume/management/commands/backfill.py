@@ -19,8 +19,8 @@ from exchanges.venues import VENUES
 from exchanges.venues.base import Page
 from volume import holding, prices
 from volume.completeness import Completeness
+from volume.periods import start_of
 from volume.refresh import NotOurs, Wanted, refresh
-from volume.rollup import start_of
 
 logger = logging.getLogger("perpdash.backfill")
 COMPLETE, INCOMPLETE, REJECTED, UNAVAILABLE, STOPPED_BY_HAND = 0, 3, 4, 5, 130
