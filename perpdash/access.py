@@ -1,12 +1,11 @@
 """Who asked what and how long it took: a line in the log and a count, for each request and each socket."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from daphne.access import AccessLogGenerator
 from django.conf import settings
 from django.core.signals import request_finished
@@ -28,23 +27,12 @@ def _hand_over(**_: object) -> None:
 class AccessMiddleware:
     """Stands next to the door, so that what others answer is counted too."""
 
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> Any:
+    def __call__(self, request: HttpRequest) -> HttpResponse:
         started = monotonic()
-        if iscoroutinefunction(self.get_response):
-            return self._answer_async(request, started)
-        response: HttpResponse = self.get_response(request)  # type: ignore[assignment]
-        note(request, response, monotonic() - started)
-        return response
-
-    async def _answer_async(self, request: HttpRequest, started: float) -> HttpResponse:
-        response: HttpResponse = await self.get_response(request)  # type: ignore[misc]
+        response = self.get_response(request)
         note(request, response, monotonic() - started)
         return response
 

@@ -99,10 +99,10 @@ class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
     line and says nothing it never takes notice. Here every consumer is told `line.lost`, and all begin anew.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prefix: str = "asgi") -> None:
         # No retries: what comes after the loss of the line would hide that something was missed.
         options = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "retry": Retry(NoBackoff(), 0)}
-        super().__init__(hosts=[{"address": url, **options}])
+        super().__init__(hosts=[{"address": url, **options}], prefix=prefix)
 
     def _get_layer(self) -> Any:
         layer: RedisPubSubLoopLayer = super()._get_layer()

@@ -2,11 +2,10 @@
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -28,30 +27,14 @@ class RequestIdMiddleware:
     Whatever happens within it can tell who asked, and from where.
     """
 
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> Any:
-        if iscoroutinefunction(self.get_response):
-            return self._answer_async(request)
+    def __call__(self, request: HttpRequest) -> HttpResponse:
         request_id.set(new_request_id(request))
         before = current_request.set(request)
         try:
             response = self.get_response(request)
-        finally:
-            current_request.reset(before)
-        response["X-Request-ID"] = request_id.get()  # type: ignore[index]
-        return response
-
-    async def _answer_async(self, request: HttpRequest) -> HttpResponse:
-        request_id.set(new_request_id(request))
-        before = current_request.set(request)
-        try:
-            response: HttpResponse = await self.get_response(request)  # type: ignore[misc]
         finally:
             current_request.reset(before)
         response["X-Request-ID"] = request_id.get()

@@ -44,7 +44,8 @@ ROOT_URLCONF = "perpdash.urls"
 ASGI_APPLICATION = "perpdash.asgi.application"
 
 INSTALLED_APPS = [
-    "daphne",
+    # For its runserver alone: every other command would start by loading a web server it does not use.
+    *(["daphne"] if "runserver" in sys.argv else []),
     "perpdash",
     "accounts",
     "exchanges",
@@ -220,8 +221,9 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         # (deferred) two of them can read first and then both fail with "database is locked".
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
-        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-65536;"
-        "PRAGMA temp_store=MEMORY;PRAGMA mmap_size=268435456;",
+        # Each thread has its own cache. Files are not mapped: it saves little, and all of a file would count as ours.
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-16384;"
+        "PRAGMA temp_store=MEMORY;",
     }
 else:
     # A host that went away is said to be gone, rather than waited for.
@@ -381,6 +383,8 @@ _each_level = "WARNING" if (LOG_FORMAT, LOG_LEVEL) == ("text", "INFO") else LOG_
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # empty: /metrics answers this machine alone
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
 if SENTRY_DSN:
+    from perpdash import sentry  # for nobody else: it takes a while to load
+
     _version = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
     _environment = env.str("SENTRY_ENVIRONMENT", default="") or "production"
     sentry.start(SENTRY_DSN, environment=_environment, release=f"perpdash@{_version}")

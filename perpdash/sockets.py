@@ -1,15 +1,16 @@
 """Who may open our sockets, and for how long."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import ParseResult
 
-from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.middleware import BaseMiddleware
 from channels.security.websocket import OriginValidator, WebsocketDenier
 from django.conf import settings
+from django.contrib.auth import get_user
 from rest_framework.exceptions import Throttled
 
 from accounts.current import believed_address
@@ -28,7 +29,8 @@ async def nowhere(scope: Any, receive: Any, send: Any) -> Any:
 
 
 class WelcomeMiddleware(BaseMiddleware):  # type: ignore[misc]
-    """Lets sockets ask, as long as they are open, whether whoever opened them still may: scope["is_welcome"].
+    """Lets sockets ask the database, as long as they are open, whether whoever opened them still may:
+    scope["is_welcome"].
 
     Programs open them with `Authorization: Bearer <token>`, as they ask the API; of any scope, as sockets only tell.
     """
@@ -50,21 +52,21 @@ class WelcomeMiddleware(BaseMiddleware):  # type: ignore[misc]
         return await super().__call__(scope, receive, send)
 
 
-def session_holds(scope: Any) -> Callable[[], Awaitable[bool]]:
+def session_holds(scope: Any) -> Callable[[], bool]:
     """Whether the session is still one of this person's: not ended, nor they shut out, nor their password another."""
     user, session = scope.get("user"), scope.get("session")
 
-    async def holds() -> bool:
+    def holds() -> bool:
         if session is None or user is None or not user.is_authenticated:
             return False
-        found = await get_user({"session": session.__class__(session.session_key)})
-        return bool(found.pk == user.pk)
+        request: Any = SimpleNamespace(session=session.__class__(session.session_key))
+        return bool(get_user(request).pk == user.pk)
 
     return holds
 
 
-def token_holds(token: ApiToken) -> Callable[[], Awaitable[bool]]:
-    return in_thread(ApiToken.objects.filter(pk=token.pk, owner__is_active=True).exists)  # type: ignore[no-any-return]
+def token_holds(token: ApiToken) -> Callable[[], bool]:
+    return lambda: ApiToken.objects.filter(pk=token.pk, owner__is_active=True).exists()
 
 
 in_thread = database_sync_to_async
