@@ -5,10 +5,13 @@ PORT ?= 8000
 # Of run-stack: the webs listen on PORT, PORT + 1 and so on.
 WEBS ?= 2
 WORKERS ?= 2
+# Of bench: full takes hours and is what docs/benchmarks.md tells, small takes minutes.
+SIZE ?= full
+SECTIONS ?=
 # These targets are the one-process mode, whatever the shell around them points at.
 EMBEDDED := DATABASE_URL= REDIS_URL=
 
-.PHONY: run demo run-stack env test test-stack lint audit clean
+.PHONY: run demo run-stack env test test-stack bench lint audit clean
 
 run: .venv/installed
 	$(EMBEDDED) $(BIN)/python manage.py up --port $(PORT)
@@ -29,11 +32,16 @@ env:
 	@$(PYTHON) perpdash/make_env.py
 
 test: .venv/installed-dev
-	$(EMBEDDED) $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(EMBEDDED) $(BIN)/python -m pytest -n 3 --dist loadgroup
 
 # Breaks a Redis, a PostgreSQL and perpdash's own processes, all started for it, and looks whether they mend.
 test-stack: .venv/installed-dev
 	$(BIN)/python -m pytest -n 0 tests/stack
+
+# What docs/benchmarks.md tells, measured here: SECTIONS="parse store" for some of it, SIZE=small for a first look. On
+# PostgreSQL and Redis as well where BENCH_DATABASE_URL and BENCH_REDIS_URL name some that may be filled and emptied.
+bench: .venv/bench/installed
+	$(EMBEDDED) .venv/bench/bin/python -m bench $(SECTIONS) --size $(SIZE)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -61,3 +69,10 @@ clean:
 .venv/installed-dev: requirements-dev.txt requirements.txt constraints.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@ .venv/installed
+
+# An environment of its own: what perpdash is measured beside wants other versions of some things beneath it.
+.venv/bench/installed: requirements-bench.txt requirements.txt constraints.txt | .venv/bin/python
+	$(PYTHON) -m venv .venv/bench
+	.venv/bench/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	.venv/bench/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	touch $@
