@@ -22,7 +22,8 @@ from exchanges.sandbox.hyperliquid import Hyperliquid
 from exchanges.sandbox.server import serve
 from tests import factories
 
-pytestmark = pytest.mark.stack
+# One stack for all of them, where pytest-xdist keeps groups together.
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 ROOT = Path(__file__).resolve().parents[1]
 ME = "0x00000000000000000000000000000000000000aa"
 

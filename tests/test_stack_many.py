@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -23,7 +23,8 @@ from exchanges.sandbox.server import serve
 from tests import factories
 from tests.test_stack import ROOT, answers, until
 
-pytestmark = pytest.mark.stack
+# One stack for all of them, where pytest-xdist keeps groups together.
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack_many")]
 PEOPLE = [f"0x{number:040x}" for number in range(1, 5)]
 
 
@@ -135,16 +136,23 @@ def test_a_fill_reaches_the_pages_of_every_web(stack: dict[str, Any]) -> None:
 
 def test_each_account_is_read_by_one_worker_at_a_time_and_the_work_is_shared(stack: dict[str, Any]) -> None:
     with psycopg.connect(stack["environment"]["DATABASE_URL"]) as reader:
-        runs = "SELECT COUNT(*) FROM exchanges_syncrun WHERE ended_at IS NOT NULL"
-        until(lambda: (rows := reader.execute(runs).fetchone()) and rows[0] >= 2 * len(PEOPLE))
+
+        def count(rows: LiteralString) -> int:
+            (number,) = reader.execute(f"SELECT COUNT(*) FROM {rows}").fetchone() or (0,)
+            return int(number)
+
+        before = count("exchanges_fill")
+        for person in PEOPLE:
+            stack["sandbox"].add(person, rows=[factories.hyperliquid_row(datetime.now(UTC), tid=2)])
+        until(lambda: count("exchanges_fill") == before + len(PEOPLE), 60)
+        until(lambda: count("exchanges_syncrun WHERE ended_at IS NOT NULL") >= 2 * len(PEOPLE))
         (overlaps,) = reader.execute(
             "SELECT COUNT(*) FROM exchanges_syncrun one JOIN exchanges_syncrun other "
             "ON one.credential_id = other.credential_id AND one.id < other.id "
             "AND tstzrange(one.started_at, one.ended_at) && tstzrange(other.started_at, other.ended_at)"
         ).fetchone() or (None,)
         assert overlaps == 0
-        (fills,) = reader.execute("SELECT COUNT(*) FROM exchanges_fill").fetchone() or (None,)
-        assert fills == len(PEOPLE)
+        assert count("exchanges_fill") == before + len(PEOPLE)
     done = manage(stack["environment"], "shell", "-v0", "-c", WHO_WORKED)
     worked = json.loads(done)
     assert len(worked) == 2

@@ -34,14 +34,14 @@ def start(program: str, folder: Path, **environment: str) -> "subprocess.Complet
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+NONE = ({"SECRET_KEY": "", "SALT_KEY": ""}, "SECRET_KEY is missing or shorter than 32 characters.")
+GUESSED = ({"SECRET_KEY": "changeme-changeme-changeme-changeme"}, "SECRET_KEY can be guessed.")
+ANYWHERE = ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is *")
+
+
 @pytest.mark.parametrize(
-    ("environment", "says"),
-    [
-        ({"SECRET_KEY": "", "SALT_KEY": ""}, "SECRET_KEY is missing or shorter than 32 characters."),
-        ({"SECRET_KEY": "changeme-changeme-changeme-changeme"}, "SECRET_KEY can be guessed."),
-        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is *"),
-    ],
+    ("program", "environment", "says"),
+    [*((program, *GUESSED) for program in PROGRAMS), ("manage", *NONE), ("daphne", *ANYWHERE)],
 )
 def test_no_process_starts_with_what_is_not_safe(
     program: str, environment: dict[str, str], says: str, tmp_path: Path
