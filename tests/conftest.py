@@ -43,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.serviceless)
 
 
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def pytest_groups_stay_together(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """pytest-xdist notes a group in a test's name: in vain, and without a word, with a pytest it does not know."""
+    if config.getoption("loadgroup", default=False):
+        for item in items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(f"This pytest-xdist does not keep groups together: {item.nodeid}")
+
+
 @pytest.fixture(autouse=True)
 def own_cache(settings: Any) -> None:
     """What one test asked counts against no limit of another, also where several run on the same Redis."""

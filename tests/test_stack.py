@@ -55,7 +55,7 @@ def stack(venue: tuple[Hyperliquid, str], tmp_path_factory: pytest.TempPathFacto
     def run(*command: str, text: str = "") -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *command], cwd=ROOT, env=environment, input=text, text=True,
-            capture_output=True, check=True,
+            stdout=subprocess.PIPE, check=True,
         )  # fmt: skip
         return done.stdout.strip()
 

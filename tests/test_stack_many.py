@@ -47,9 +47,10 @@ def database() -> Iterator[dict[str, str]]:
 
 
 def manage(environment: dict[str, str], *command: str, text: str = "") -> str:
+    """What a command printed; what it complains of goes to the test's own output."""
     done = subprocess.run(
         [sys.executable, "manage.py", *command], cwd=ROOT, env=environment, input=text, text=True,
-        capture_output=True, check=True,
+        stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     return done.stdout.strip()
 
