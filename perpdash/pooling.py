@@ -3,8 +3,8 @@
 from celery.signals import worker_init
 from django.db import connection, connections
 
-# More than a worker has threads. One more is made when none is free, and let go after a quiet minute. That a database went
-# away is known soon, before those who wait for a page, or for a socket to open, have lost patience.
+# More than a worker has threads. One more is made when none is free, and let go after a quiet minute. That a database
+# went away is known soon, before those who wait for a page, or for a socket to open, have lost patience.
 KEPT = {"min_size": 0, "max_size": 32, "max_idle": 60.0, "timeout": 2.0, "reconnect_timeout": 1.0}
 
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,7 +53,13 @@ EVER = Window(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 class Completeness:
     """What an owner's accounts lack, read once and asked often."""
 
-    def __init__(self, credentials: Iterable[ExchangeCredential], *, now: datetime) -> None:
+    def __init__(
+        self,
+        credentials: Iterable[ExchangeCredential],
+        *,
+        now: datetime,
+        preferences: Mapping[int, Preferences] | None = None,  # of their owners, where these were read already
+    ) -> None:
         self.credentials = {credential.pk: credential for credential in credentials}
         self.now = now
         rows: dict[tuple[int, str], list[Coverage]] = defaultdict(list)
@@ -67,7 +73,8 @@ class Completeness:
             ]
             for pk, credential in self.credentials.items()
         }
-        self.recomputing = self._recomputing()
+        owners = {credential.owner_id for credential in self.credentials.values()}
+        self.recomputing = self._recomputing(Preferences.of_all(owners) if preferences is None else preferences)
         self.held: dict[int, list[datetime | None]] = defaultdict(list)
         held = HeldRow.objects.filter(credential__in=self.credentials).order_by("pk")
         for pk, executed_at in held.values_list("credential_id", "executed_at"):
@@ -82,19 +89,23 @@ class Completeness:
         """The moments of rows that are held; at any time, where that is not known."""
         return (Window(at, at) if at else EVER for moments in self.held.values() for at in moments)
 
-    def _recomputing(self) -> set[int]:
+    def _recomputing(self, preferences: Mapping[int, Preferences]) -> set[int]:
         """The accounts with days that were computed before their owner chose otherwise, or by an older perpdash."""
-        chosen = Preferences.objects.filter(owner__credentials__in=self.credentials, stablecoins_at_market=True)
-        at_market = Q(owner__in=chosen.values("owner"))
         days = DailyVolume.objects.filter(credential=OuterRef("pk")).order_by()
-        # Each by the whole of an index: whether there is one such day, and not which.
-        older, counted_at_par, counted_at_market = (
-            Exists(days.filter(is_at_market__isnull=True)),
-            Exists(days.filter(is_at_market__in=[False])),
-            Exists(days.filter(is_at_market__in=[True])),
-        )
-        behind = Q(older) | at_market & Q(counted_at_par) | ~at_market & Q(counted_at_market)
-        return set(ExchangeCredential.objects.filter(behind, pk__in=self.credentials).values_list("pk", flat=True))
+        behind = Q()
+        for is_at_market in (True, False):
+            own = [
+                pk
+                for pk, credential in self.credentials.items()
+                if preferences[credential.owner_id].stablecoins_at_market is is_at_market
+            ]
+            # Each by the whole of an index: whether there is one such day, and not which.
+            older, otherwise = days.filter(is_at_market__isnull=True), days.filter(is_at_market__in=[not is_at_market])
+            if own:
+                behind |= Q(Exists(older) | Exists(otherwise), pk__in=own)
+        if not behind:
+            return set()
+        return set(ExchangeCredential.objects.filter(behind).values_list("pk", flat=True))
 
     def of(
         self,

@@ -36,7 +36,7 @@ def summary(owner_id: int, *, now: datetime, standing: Standing | None = None) -
     """
     standing = standing or Standing(Filter(owner_id=owner_id), now=now)
     accounts, completeness = standing.accounts, standing.completeness
-    chosen = Preferences.of(owner_id)
+    chosen = standing.preferences[owner_id]
     today = now.astimezone(UTC).date()
     venues = list(dict.fromkeys(account.venue for account in accounts))
     totals: dict[str, Any] = {}

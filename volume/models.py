@@ -1,5 +1,6 @@
 """What people look at: volume per day, the prices behind it, what changed later, and what the venues say themselves."""
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -171,7 +172,13 @@ class Preferences(models.Model):
     def of(cls, owner: Any) -> "Preferences":
         """Of a person or their number; the defaults, unsaved, where nothing was ever chosen."""
         owner_id = getattr(owner, "pk", owner)
-        return cls.objects.filter(owner_id=owner_id).first() or cls(owner_id=owner_id)
+        return cls.of_all([owner_id])[owner_id]
+
+    @classmethod
+    def of_all(cls, owner_ids: Iterable[int]) -> "dict[int, Preferences]":
+        """As `of`, by the number of each of these people."""
+        chosen = cls.objects.in_bulk({*owner_ids})
+        return {owner_id: chosen.get(owner_id) or cls(owner_id=owner_id) for owner_id in owner_ids}
 
 
 class Amendment(models.Model):

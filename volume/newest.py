@@ -9,7 +9,6 @@ from django.core.cache import cache
 from exchanges.models import ExchangeCredential
 from volume import trouble
 from volume.glance import summary
-from volume.models import Preferences
 from volume.queries import Filter, Standing
 
 KEPT_FOR = timedelta(seconds=5)  # the last 24 hours move on, and accounts grow stale, without anything being stored
@@ -36,5 +35,6 @@ def newest_summary(owner_id: int, *, now: datetime, standing: Standing | None = 
 def _state(owner_id: int, standing: Standing) -> str:
     """Another one with every commit that changes the summary: an account's version stands for all that hangs on it."""
     accounts = [[getattr(account, name) for name in ACCOUNT] for account in standing.accounts]
-    preferences = Preferences.objects.filter(owner_id=owner_id).values_list()
-    return sha256(repr([*accounts, *preferences]).encode()).hexdigest()
+    chosen = standing.preferences[owner_id]
+    state = [*accounts, chosen.counts_forced, chosen.stablecoins_at_market]
+    return sha256(repr(state).encode()).hexdigest()

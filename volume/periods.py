@@ -273,14 +273,17 @@ class Books:
     state: str  # another one whenever something was added up, or changed since
 
     @classmethod
-    def of(cls, accounts: Sequence[ExchangeCredential]) -> "Books":
-        owners = {account.owner_id for account in accounts}
-        chosen = Preferences.objects.filter(owner__in=owners, counts_forced=True).values_list("owner_id", flat=True)
-        counting = set(chosen)
+    def of(
+        cls, accounts: Sequence[ExchangeCredential], preferences: Mapping[int, Preferences] | None = None
+    ) -> "Books":
+        """`preferences` are their owners', where these were read already."""
+        if preferences is None:
+            preferences = Preferences.of_all({account.owner_id for account in accounts})
+        counting = [account.pk for account in accounts if preferences[account.owner_id].counts_forced]
         known = list(AddedUp.objects.filter(credential__in=[account.pk for account in accounts]))
         return cls(
             accounts=accounts,
-            counting_forced=frozenset(account.pk for account in accounts if account.owner_id in counting),
+            counting_forced=frozenset(counting),
             added_up={row.credential_id: [date.fromisoformat(day) for day in row.changed] for row in known},
             hours_from=max((row.hours_from for row in known), default=None) if len(known) == len(accounts) else None,
             state=_state(known),

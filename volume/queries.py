@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from django.db.models import CharField, Count, F, Q, QuerySet, Sum, Value
@@ -15,9 +15,9 @@ from exchanges.fields import DecimalSum, UsdSum, plain
 from exchanges.models import ExchangeCredential, Fill
 from exchanges.venues.base import EXACT, FORCED, Kind, Window
 from volume import periods
-from volume.completeness import Completeness
+from volume.completeness import Completeness, Verdict
 from volume.kept import Sums, kept
-from volume.models import DailyVolume
+from volume.models import DailyVolume, Preferences
 from volume.periods import Books, Rows, Sources, following, start_of
 
 KEYS = ("day", "venue", "market", "credential")
@@ -71,18 +71,25 @@ class Standing:
         return self.wanted.accounts()
 
     @cached_property
+    def preferences(self) -> dict[int, Preferences]:
+        """By owner."""
+        owner = [] if self.wanted.owner_id is None else [self.wanted.owner_id]
+        return Preferences.of_all({*owner, *(account.owner_id for account in self.accounts)})
+
+    @cached_property
     def completeness(self) -> Completeness:
-        return Completeness(self.accounts, now=self.now)
+        return Completeness(self.accounts, now=self.now, preferences=self.preferences)
 
     @cached_property
     def books(self) -> Books:
         # What is lacking is read before any figure: these may then be newer than what is said of them, never older.
-        return Books.of([*self.completeness.credentials.values()])
+        return Books.of([*self.completeness.credentials.values()], self.preferences)
 
     def narrowed(self, wanted: Filter) -> "Standing":
         """Of those accounts alone that are meant, which are some of these."""
         found = Standing(wanted, now=self.now)
         found.accounts = [account for account in self.accounts if wanted.means(account)]
+        found.preferences = self.preferences
         return self if found.accounts == self.accounts else found
 
 
@@ -170,14 +177,17 @@ def judged(
     lost = any(row["not_priced"] or row["fees_lost"] for row in rows)
     unpriced = _unpriced(wanted, books, by, granularity, fees_apart=fees_apart) if lost else {}
     shaped = []
+
+    @cache  # a row of each market is not judged anew
+    def judge(day: date | None, venue: str | None, credential: int | None, *unpriced: str) -> Verdict:
+        window = _window_of(day, granularity, wanted, accounts, completeness.now)
+        is_all = "day" not in by and wanted.since is None
+        return completeness.of(window, _accounts_of(venue, credential, accounts), unpriced=unpriced, is_all=is_all)
+
     for found in rows:
         row = dict(found)
-        keys = {key: row[key] for key in by}
-        window = _window_of(keys.get("day"), granularity, wanted, accounts, completeness.now)
-        verdict = completeness.of(
-            window, _accounts_of(keys, accounts), unpriced=unpriced.get(tuple(keys.values()), ()),
-            is_all="day" not in by and wanted.since is None,
-        )  # fmt: skip
+        without = unpriced.get(tuple(row[key] for key in by), ())
+        verdict = judge(row.get("day"), row.get("venue"), row.get("credential"), *without)
         fees_lost = row.pop("fees_lost")
         row["fills_not_priced"] = row.pop("not_priced")
         row |= {"complete": verdict.complete, "stale": verdict.stale, "why": list(verdict.why)}
@@ -499,9 +509,5 @@ def _window_of(
     return Window(since, min(now, start_of(wanted.until)) if wanted.until else now)
 
 
-def _accounts_of(keys: dict[str, Any], accounts: Sequence[ExchangeCredential]) -> list[int]:
-    return [
-        account.pk
-        for account in accounts
-        if keys.get("venue", account.venue) == account.venue and keys.get("credential", account.pk) == account.pk
-    ]
+def _accounts_of(venue: str | None, credential: int | None, accounts: Sequence[ExchangeCredential]) -> list[int]:
+    return [account.pk for account in accounts if venue in (None, account.venue) and credential in (None, account.pk)]

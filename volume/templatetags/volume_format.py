@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
@@ -28,6 +29,7 @@ BAR_WIDTH = 1000
 
 
 @register.filter
+@lru_cache(16_384)  # most figures of a page are those it showed before
 def usd(value: Decimal | str | int | None) -> str:
     """Dollars to the cent, half-even: $1,234,567.89. Nothing for None."""
     if value is None or value == "":
@@ -141,7 +143,12 @@ def utc_day(value: datetime | date | str | None) -> str:
     if not value:
         return ""
     day = _moment(value) if isinstance(value, datetime | str) else value
-    return f"{day.day} {day:%b %Y}"
+    return _day_words(day.year, day.month, day.day)
+
+
+@lru_cache(2048)  # two years, of which a page names each day
+def _day_words(year: int, month: int, day: int) -> str:
+    return f"{day} {date(year, month, day):%b %Y}"
 
 
 @register.filter
