@@ -11,7 +11,8 @@ from django.db.models import Model
 
 from bench.report import say
 from exchanges.models import Coverage, ExchangeCredential, Fill
-from volume.models import DailyVolume
+from volume import periods
+from volume.models import AddedUp, DailyVolume, HourVolume, PeriodVolume
 from volume.periods import start_of
 from volume.rollup import rebuild_all
 
@@ -47,13 +48,17 @@ class Size:
 
 
 def build(size: Size, *, now: datetime) -> Any:
-    """The busy owner, over seven accounts, with `size.fills` up to now. Every day is what rebuild_all makes of them."""
+    """The busy owner, over seven accounts, with `size.fills` up to now. Every day is what rebuild_all makes of them.
+
+    All is added up, as beat leaves it every five minutes.
+    """
     person = get_user_model().objects.create(username="busy")
     for place, venue in enumerate(VENUES):
         account = _account(person, venue, f"Account {place + 1}", now=now)
         markets = len(range(place, size.markets, len(VENUES)))
         _fill(account, size.fills // len(VENUES), first=place, markets=markets, step=len(VENUES))
         say(f"{account}: {size.fills // len(VENUES):,} fills, {rebuild_all(account):,} days and markets")
+        periods.add_up(account, today=now.date())
     if size.small_owners:
         _small_ones(size, now=now)
     with connection.cursor() as cursor:
@@ -109,7 +114,7 @@ def _decimal(units: str, places: int) -> str:
 
 
 def _small_ones(size: Size, *, now: datetime) -> None:
-    """The first as above; the others are copies of it, so that their days are right as well."""
+    """The first as above; the others are copies of it, so that their days are right as well, and what they come to."""
     people = get_user_model().objects.bulk_create(
         get_user_model()(username=f"small {number}") for number in range(size.small_owners)
     )
@@ -117,14 +122,15 @@ def _small_ones(size: Size, *, now: datetime) -> None:
     model = accounts[0]
     _fill(model, size.small_fills, first=0, markets=5, step=1)
     rebuild_all(model)
-    for table in (Fill, DailyVolume):
+    periods.add_up(model, today=now.date())
+    for table in (Fill, DailyVolume, PeriodVolume, HourVolume, AddedUp):
         name = table._meta.db_table
         columns = [str(field.column) for field in table._meta.fields if field.column not in ("id", "credential_id")]
         for start in range(1, len(accounts), 100):
             some = [account.pk for account in accounts[start : start + 100]]
             chosen = f"SELECT c.id, {', '.join(f'm.{column}' for column in columns)} FROM {name} m"
             others = f"JOIN exchanges_exchangecredential c ON c.id BETWEEN {some[0]} AND {some[-1]}"
-            of = f"WHERE m.credential_id = {model.pk} ORDER BY c.id, m.id"
+            of = f"WHERE m.credential_id = {model.pk} ORDER BY c.id{', m.id' if table is not AddedUp else ''}"
             _insert(table, ("credential_id", *columns), f"{chosen} {others} {of}")
     say(f"{size.small_owners:,} owners with {size.small_fills:,} fills each")
 
