@@ -47,6 +47,8 @@ def main() -> None:
             say(f"{section}{f' on {database}' if database else ''} ...")
             with _environment(database, options) as environment:
                 found += _run(section, environment, size=options.size)
+        if not found:
+            continue
         # After each: hours of measuring are not lost with the last section.
         told[section] = {"size": options.size, "machine": machine(), "measurements": [asdict(item) for item in found]}
         options.json.write_text(json.dumps(told, indent=1) + "\n")
@@ -74,7 +76,7 @@ def _options() -> argparse.Namespace:
 def _environment(database: str, options: argparse.Namespace) -> Iterator[dict[str, str]]:
     """The variables of a section's process, with a directory and a database of its own."""
     with tempfile.TemporaryDirectory(prefix="perpdash-bench-") as var_dir:
-        own = {**os.environ, **KEYS, "VAR_DIR": var_dir, "DATABASE_URL": "", "REDIS_URL": ""}
+        own = {"LOG_LEVEL": "WARNING", **os.environ, **KEYS, "VAR_DIR": var_dir, "DATABASE_URL": "", "REDIS_URL": ""}
         if database != "postgresql":
             yield own
             return

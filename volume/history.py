@@ -132,7 +132,7 @@ class History:
 
     def _local_markets(self) -> list[Row]:
         whole = self.scope.whole(now=self.now)
-        rows = list(_grouped(self._local_rows([whole]), ("venue", "market")))
+        rows = list(_grouped(self._local_by_period, ("venue", "market")))
         for row in rows:
             verdict = self.completeness.of(
                 whole, self._accounts_at(row["venue"]), unpriced=not_priced_words(row["not_priced"])
@@ -316,7 +316,7 @@ def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> Iterable[Row]:
     for row in rows:
         at = tuple(row[key] for key in keys)
         if at not in found:
-            found[at] = row
+            found[at] = dict(row)
             continue
         known = found[at]
         for column in (*USD_COLUMNS, "fills", "forced_fills", "not_priced", "fees_lost"):

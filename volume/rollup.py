@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -71,8 +71,17 @@ def totals_of_periods(credential: ExchangeCredential, periods: Sequence[Window])
     """
     first, last = periods[0].since, periods[-1].until
     fills = Fill.objects.filter(credential=credential, executed_at__gte=first, executed_at__lt=last)
-    ends = [When(executed_at__lt=period.until, then=Value(place)) for place, period in enumerate(periods)]
-    return _totals(credential, fills.annotate(place=Case(*ends, output_field=IntegerField())), key="place")
+    place = _place([period.until for period in periods], 0)
+    return _totals(credential, fills.annotate(place=place), key="place")
+
+
+def _place(ends: Sequence[datetime], first: int) -> Any:
+    """Before which of the ends, numbered from `first` on, a fill is: by halves, as there may be ninety of them."""
+    if len(ends) == 1:
+        return Value(first, output_field=IntegerField())
+    half = len(ends) // 2
+    earlier, later = _place(ends[:half], first), _place(ends[half:], first + half)
+    return Case(When(executed_at__lt=ends[half - 1], then=earlier), default=later, output_field=IntegerField())
 
 
 def _totals(credential: ExchangeCredential, fills: QuerySet[Fill], *, key: str) -> dict[tuple[Any, str], Totals]:
