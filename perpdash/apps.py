@@ -6,6 +6,6 @@ class PerpdashConfig(AppConfig):
 
     def ready(self) -> None:
         from exchanges.rotation import keepers
-        from perpdash import audit, ended, pooling, second_factors  # noqa: F401  # all but the last connect themselves
+        from perpdash import audit, ended, second_factors  # noqa: F401  # audit and ended connect themselves
 
         keepers.append(second_factors.kept)

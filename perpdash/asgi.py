@@ -12,14 +12,12 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from perpdash.access import SocketCount, no_other_log  # noqa: E402
-from perpdash.pooling import keep_connections  # noqa: E402
 from perpdash.sockets import OwnOriginValidator, SteadyMiddleware, WelcomeMiddleware, nowhere  # noqa: E402
 from perpdash.starting import refuse_unsafe  # noqa: E402
 from volume.urls import websocket_urlpatterns  # noqa: E402
 
 refuse_unsafe()
 no_other_log()
-keep_connections()
 
 sockets = URLRouter([*websocket_urlpatterns, re_path("", nowhere)])
 application = ProtocolTypeRouter(

@@ -135,23 +135,6 @@ def test_a_fill_reaches_the_pages_of_every_web(stack: dict[str, Any]) -> None:
             page.close()
 
 
-def test_connections_to_the_database_outlive_what_is_asked_over_them(stack: dict[str, Any]) -> None:
-    """Each web and each worker keeps at least one, which the next request or task takes up."""
-    query = (
-        "SELECT COUNT(DISTINCT pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' "
-        "AND backend_start < now() - interval '8 seconds'"
-    )  # they read every five seconds
-    with psycopg.connect(stack["environment"]["DATABASE_URL"], autocommit=True) as reader:
-
-        def kept() -> bool:
-            for origin in stack["origins"]:
-                answers(f"{origin}/health/ready")
-            (number,) = reader.execute(query).fetchone() or (0,)
-            return bool(number >= 4)
-
-        until(kept)
-
-
 def test_each_account_is_read_by_one_worker_at_a_time_and_the_work_is_shared(stack: dict[str, Any]) -> None:
     with psycopg.connect(stack["environment"]["DATABASE_URL"]) as reader:
 

@@ -1,6 +1,6 @@
 """What people look at: volume per day, the prices behind it, what changed later, and what the venues say themselves."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 from uuid import uuid4
 
@@ -175,7 +175,7 @@ class Preferences(models.Model):
         return cls.of_all([owner_id])[owner_id]
 
     @classmethod
-    def of_all(cls, owner_ids: Iterable[int]) -> "dict[int, Preferences]":
+    def of_all(cls, owner_ids: Collection[int]) -> "dict[int, Preferences]":
         """As `of`, by the number of each of these people."""
         chosen = cls.objects.in_bulk({*owner_ids})
         return {owner_id: chosen.get(owner_id) or cls(owner_id=owner_id) for owner_id in owner_ids}

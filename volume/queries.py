@@ -179,10 +179,10 @@ def judged(
     shaped = []
 
     @cache  # a row of each market is not judged anew
-    def judge(day: date | None, venue: str | None, credential: int | None, *unpriced: str) -> Verdict:
+    def judge(day: date | None, venue: str | None, credential: int | None, *without: str) -> Verdict:
         window = _window_of(day, granularity, wanted, accounts, completeness.now)
         is_all = "day" not in by and wanted.since is None
-        return completeness.of(window, _accounts_of(venue, credential, accounts), unpriced=unpriced, is_all=is_all)
+        return completeness.of(window, _accounts_of(venue, credential, accounts), unpriced=without, is_all=is_all)
 
     for found in rows:
         row = dict(found)
