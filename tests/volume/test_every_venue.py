@@ -28,6 +28,10 @@ Cells = dict[tuple[date, str], tuple[int, Decimal, int, Decimal]]
 KEYED = sorted(set(SANDBOXES) - {"hyperliquid"})  # a public address can be neither revoked nor mistyped
 
 
+# What is between venue and reader. How it is stored on every database, the two years of each venue tell.
+ON_ONE_DATABASE = pytest.mark.serviceless
+
+
 @pytest.fixture
 def serve(clock: SimpleNamespace) -> Iterator[Callable[..., SandboxVenue]]:
     """A venue with its documented limits, under the test's clock, with options of its own."""
@@ -92,7 +96,7 @@ def test_two_years_come_to_the_venues_own_truth_without_a_single_request_too_man
     assert stored(credential) == before
 
 
-@pytest.mark.serviceless  # the weather is between venue and reader; how it is stored, the test before says
+@ON_ONE_DATABASE
 @pytest.mark.parametrize("slug", SANDBOXES)
 def test_bad_weather_delays_and_changes_nothing(slug: str, serve: Any, clock: Any) -> None:
     odd = {"unknown_dir": True} if slug == "hyperliquid" else {"odd": True, "duplicates": True}
@@ -118,6 +122,7 @@ def test_bad_weather_delays_and_changes_nothing(slug: str, serve: Any, clock: An
     assert read(credential, clock, again=True).new == 0
 
 
+@ON_ONE_DATABASE
 @pytest.mark.parametrize("slug", SANDBOXES)
 def test_a_clock_that_is_20_seconds_behind_does_not_matter(slug: str, serve: Any, clock: Any) -> None:
     if slug == "hyperliquid":
@@ -128,6 +133,7 @@ def test_a_clock_that_is_20_seconds_behind_does_not_matter(slug: str, serve: Any
     assert stored(credential) == truth(venue, credential)
 
 
+@ON_ONE_DATABASE
 @pytest.mark.parametrize("slug", KEYED)
 def test_a_key_revoked_in_the_middle_is_no_longer_tried_and_a_repaired_one_goes_on(
     slug: str, serve: Any, clock: Any
@@ -153,6 +159,7 @@ def doctor_says_works(credential: ExchangeCredential, clock: Any) -> bool:
     return holding.reverify(credential, now=clock.now(), patience=70)
 
 
+@ON_ONE_DATABASE
 def test_a_jwt_that_dies_in_the_middle_of_a_walk_is_renewed(serve: Any, clock: Any) -> None:
     from exchanges.sandbox import paradex
 
@@ -168,6 +175,7 @@ def test_a_jwt_that_dies_in_the_middle_of_a_walk_is_renewed(serve: Any, clock: A
     assert credential.may_trade
 
 
+@ON_ONE_DATABASE
 def test_an_account_upgraded_in_the_middle_is_read_from_both_of_its_lists(serve: Any, clock: Any) -> None:
     from exchanges.sandbox import bybit
 
@@ -183,6 +191,7 @@ def test_an_account_upgraded_in_the_middle_is_read_from_both_of_its_lists(serve:
     assert venue.calls[bybit.OLD_FILLS] > 50
 
 
+@ON_ONE_DATABASE
 @pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
 @pytest.mark.parametrize(("cap", "total"), [(500, "true"), (100, "absent"), (1000, "page"), (500, "wrong")])
 def test_woo_x_may_order_cut_and_count_as_it_likes(serve: Any, clock: Any, order: str, cap: int, total: str) -> None:
