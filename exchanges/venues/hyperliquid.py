@@ -20,6 +20,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from exchanges.venues.base import (
     EPOCH,
     EXACT,
+    LATEST,
     ZERO,
     Credentials,
     CredentialsRejected,
@@ -91,7 +92,6 @@ KINDS = {
     "Liquidated Isolated Short": Kind.LIQUIDATION,
     "Auto-Deleveraging": Kind.ADL,
 }
-LATEST = 4_102_444_800_000  # ms: the year 2100
 ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
 
