@@ -1,13 +1,14 @@
 """How complete a figure is: what of its range was not read, why, and what would help."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q
+from django.db import connection
 
 from exchanges.models import STOPPED, Coverage, ExchangeCredential, Health, HeldRow
 from exchanges.venues.base import Window, subtract
@@ -47,6 +48,13 @@ class Verdict:
 
 
 COMPLETE = Verdict(True)
+# Each account by the whole of an index: whether it has one such day, and not which. Written out, as every page asks it
+# and Django takes longer to write it than a database to answer.
+OF_IT = f"SELECT 1 FROM {DailyVolume._meta.db_table} WHERE credential_id = account.id"
+BEHIND = (
+    f"SELECT id FROM {ExchangeCredential._meta.db_table} AS account WHERE id IN ({{}}) "
+    f"AND (EXISTS ({OF_IT} AND is_at_market IS NULL) OR EXISTS ({OF_IT} AND is_at_market = %s))"
+)
 EVER = Window(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
@@ -91,21 +99,16 @@ class Completeness:
 
     def _recomputing(self, preferences: Mapping[int, Preferences]) -> set[int]:
         """The accounts with days that were computed before their owner chose otherwise, or by an older perpdash."""
-        days = DailyVolume.objects.filter(credential=OuterRef("pk")).order_by()
-        behind = Q()
-        for is_at_market in (True, False):
+        found: set[int] = set()
+        for at_market in (True, False):
             own = [
-                pk
-                for pk, credential in self.credentials.items()
-                if preferences[credential.owner_id].stablecoins_at_market is is_at_market
+                pk for pk, it in self.credentials.items() if preferences[it.owner_id].stablecoins_at_market is at_market
             ]
-            # Each by the whole of an index: whether there is one such day, and not which.
-            older, otherwise = days.filter(is_at_market__isnull=True), days.filter(is_at_market__in=[not is_at_market])
             if own:
-                behind |= Q(Exists(older) | Exists(otherwise), pk__in=own)
-        if not behind:
-            return set()
-        return set(ExchangeCredential.objects.filter(behind).values_list("pk", flat=True))
+                with connection.cursor() as cursor:
+                    cursor.execute(BEHIND.format(", ".join(["%s"] * len(own))), [*own, not at_market])
+                    found.update(pk for (pk,) in cursor.fetchall())
+        return found
 
     def of(
         self,
@@ -164,6 +167,14 @@ class Completeness:
         # What is left is what nobody asked for: the time before the history that is wanted, and days being recomputed.
         rest = "unread" if self.recomputing else "not_asked"
         return next((state for state in WORST_FIRST if state in states), rest), list(verdict.why)
+
+    def states(self, ends: Sequence[datetime]) -> list[tuple[str, list[str]]]:
+        """`state` of each stretch between two of these moments, which are in order."""
+        stretches = [Window(since, until) for since, until in pairwise(ends)]
+        doubtful = set(range(len(stretches) if self.recomputing else bisect_left(ends, self._asked_from)))
+        for part in self._doubtful:
+            doubtful.update(range(bisect_left(ends, part.since) - 1, bisect_right(ends, part.until)))
+        return [self.state(window) if at in doubtful else ("complete", []) for at, window in enumerate(stretches)]
 
     def complete_from(self, pk: int) -> datetime | None:
         """The first UTC day since which nothing is missing up to the last reading; None where even that day lacks some.

@@ -41,13 +41,13 @@ def summary(owner_id: int, *, now: datetime, standing: Standing | None = None) -
     venues = list(dict.fromkeys(account.venue for account in accounts))
     totals: dict[str, Any] = {}
     per_venue: dict[str, dict[str, Any]] = {venue: {} for venue in venues}
-    for span, shown in _spans(standing.books, chosen, today=today, now=now).items():
+    spans, last_day = _spans(standing.books, chosen, today=today, now=now)
+    for span, shown in spans.items():
         totals[span] = _total(shown, completeness, accounts, chosen)
         for venue in venues:
             own = [account for account in accounts if account.venue == venue]
             per_venue[venue][span] = _total(shown, completeness, own, chosen)
-    last_days = ExchangeCredential.objects.filter(owner_id=owner_id).annotate(last=_last_day())
-    changed = last_days.aggregate(day=Max("last"))
+    last_day = last_day or _last_day(owner_id)
     return {
         "type": "summary",
         "as_of": now.isoformat(),
@@ -64,18 +64,22 @@ def summary(owner_id: int, *, now: datetime, standing: Standing | None = None) -
             "stablecoins_at_market": chosen.stablecoins_at_market,
         },
         "trouble": trouble.now(),
-        "last_changed_day": changed["day"].isoformat() if changed["day"] else None,
+        "last_changed_day": last_day.isoformat() if last_day else None,
     }
 
 
-def _last_day() -> Subquery:
-    """Of each account by the end of an index, and not by all of its days."""
-    return Subquery(DailyVolume.objects.filter(credential=OuterRef("pk")).order_by("-day").values("day")[:1])
+def _last_day(owner_id: int) -> date | None:
+    """With volume. Of each account by the end of an index, and not by all of its days."""
+    newest = DailyVolume.objects.filter(credential=OuterRef("pk")).order_by("-day").values("day")[:1]
+    found = ExchangeCredential.objects.filter(owner_id=owner_id).annotate(last=Subquery(newest))
+    day: date | None = found.aggregate(day=Max("last"))["day"]
+    return day
 
 
 def accounts_json(accounts: Sequence[ExchangeCredential], completeness: Completeness) -> list[dict[str, Any]]:
     """How accounts fare: key, health, freshness, completeness and the progress of the backfill, each."""
-    paces = _paces(accounts, completeness.now)
+    reading = [account for account in accounts if account.is_backfilling and completeness.unread(account.pk)]
+    paces = _paces(reading, completeness.now) if reading else {}
     return [_account_json(account, completeness, paces.get(account.pk)) for account in accounts]
 
 
@@ -186,7 +190,8 @@ class _Span:
     figures_before: dict[int, _Figures]
 
 
-def _spans(books: Books, chosen: Preferences, *, today: date, now: datetime) -> dict[str, _Span]:
+def _spans(books: Books, chosen: Preferences, *, today: date, now: datetime) -> tuple[dict[str, _Span], date | None]:
+    """By name; and the last day with volume, if it is within what is compared."""
     windows = {span: _windows(span, books.accounts, today=today, now=now) for span in SPANS}
     # What begins or ends in the middle of a day: the last 24 hours, those before, and where each earlier stretch ends.
     parts = [window for window in windows["24h"] if window]
@@ -206,7 +211,7 @@ def _spans(books: Books, chosen: Preferences, *, today: date, now: datetime) -> 
             for pk, part in rolling[Window(start_of(last), before.until)].items():
                 figures[pk] = figures.get(pk, _Figures()).plus(part)
             found[span] = _Span(window, _between(days, window.since.date(), date.max), before, figures)
-    return found
+    return found, max((known[-1] for known, _ in days.values()), default=None)
 
 
 def _windows(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import cache, cached_property
 from typing import Any
 
+from django.db import connection
 from django.db.models import CharField, Count, F, Q, QuerySet, Sum, Value
 from django.db.models.functions import Cast, Concat, Trunc
 
@@ -201,13 +202,14 @@ def sums(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The rows of `volume` without a word on what they lack, but with how many fills (`not_priced`, `fees_lost`) are
     not priced. Of the dollars only the columns `usd`, if not all of them are wanted."""
-    figures: dict[str, Any] = {
-        "sum_fills": Sum("fills"), "sum_forced_fills": Sum("forced_fills"), "not_priced": Sum("fills_not_priced"),
-        "fees_lost": Sum("fees_not_priced_fills"), **{f"sum_{column}": UsdSum(column) for column in usd},
-    }  # fmt: skip
     has_qty = with_qty and "market" in by
-    if has_qty:
-        figures["sum_base_qty"] = DecimalSum("base_qty")
+    figures: dict[str, Any] = {"base_qty": DecimalSum("base_qty")} if has_qty else {}
+    figures |= {
+        "fills": Sum("fills"),
+        "forced_fills": Sum("forced_fills"),
+        **{column: UsdSum(column) for column in usd},
+    }
+    figures |= {"not_priced": Sum("fills_not_priced"), "fees_lost": Sum("fees_not_priced_fills")}
     if books.counting_forced:
         counted = Q(credential__in=books.counting_forced)
         figures |= {
@@ -218,18 +220,13 @@ def sums(
         }
         if has_qty:
             figures["in_qty"] = DecimalSum("forced_qty", filter=counted)
-    found = added(wanted, books, by, granularity, figures)
-    rows = []
-    for at in sorted(found):
-        row = dict(zip(figures, found[at], strict=True))
-        if books.counting_forced:
+    # No annotation may have the name of a column of the days.
+    found = added(wanted, books, by, granularity, {f"sum_{name}": figure for name, figure in figures.items()})
+    names, qty = (*by, *([] if has_qty else ["base_qty"]), *figures), () if has_qty else (None,)
+    rows = [dict(zip(names, (*at, *qty, *found[at]), strict=True)) for at in sorted(found)]
+    if books.counting_forced:
+        for row in rows:
             _count_forced_in(row)
-        rows.append(
-            dict(zip(by, at, strict=True))
-            | {"base_qty": row.get("sum_base_qty")}
-            | {column: row[f"sum_{column}"] for column in ("fills", "forced_fills", *usd)}
-            | {column: row[column] for column in ("not_priced", "fees_lost")}
-        )
     return rows
 
 
@@ -238,7 +235,7 @@ def amounts(
 ) -> dict[tuple[Any, ...], Decimal]:
     """The volume alone, by the values of the keys: where many rows are wanted and nothing else of them."""
     found = added(wanted, books, by, granularity, volume_figures(books))
-    return {at: sum(parts, Decimal(0)) for at, parts in found.items()}
+    return {at: parts[0] if len(parts) == 1 else sum(parts, Decimal(0)) for at, parts in found.items()}
 
 
 def volume_figures(books: Books) -> dict[str, Any]:
@@ -296,14 +293,14 @@ def _keys(by: Sequence[str], granularity: str) -> dict[str, Any]:
 
 
 def _count_forced_in(row: dict[str, Any]) -> None:
-    usd, maker, buy = row["in_usd"], row["in_maker"], row["in_buy"]
-    row["sum_fills"] += row["in_fills"]
+    usd, maker, buy = row.pop("in_usd"), row.pop("in_maker"), row.pop("in_buy")
+    row["fills"] += row.pop("in_fills")
     more = {"notional": usd, "maker": maker, "taker": usd - maker, "buy": buy, "sell": usd - buy}
     for name, amount in more.items():
-        if f"sum_{name}_usd" in row:
-            row[f"sum_{name}_usd"] += amount
-    if "sum_base_qty" in row:
-        row["sum_base_qty"] = EXACT.add(row["sum_base_qty"], row["in_qty"])
+        if f"{name}_usd" in row:
+            row[f"{name}_usd"] += amount
+    if "in_qty" in row:
+        row["base_qty"] = EXACT.add(row["base_qty"], row.pop("in_qty"))
 
 
 def _sources(wanted: Filter, books: Books, by: Sequence[str] = (), granularity: str = "day") -> Sources:
@@ -382,14 +379,19 @@ def fills(wanted: Filter, *, window: Window | None = None) -> QuerySet[Fill]:
     return found.order_by("-executed_at", "-pk")
 
 
+NEWEST_FIRST = "ORDER BY executed_at DESC, id DESC"
+MOST_AT_ONCE = 200  # accounts, each with its part of a statement; SQLite takes 500 parts
+
+
 class FillList:
     """The fills of the wanted days, newest first, for who looks at some of them: neither all of them nor all before
     those are touched. What each day has of them is known."""
 
-    def __init__(self, wanted: Filter) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Filter, books: Books | None = None) -> None:
+        """`books` are those of the wanted accounts, where they are known."""
+        self.wanted, self.books = wanted, books or Books.of(wanted.accounts())
         figures = {"usual": Sum("fills"), "forced": Sum("forced_fills")}
-        found = added(wanted, Books.of(wanted.accounts()), ("day",), "day", figures)
+        found = added(wanted, self.books, ("day",), "day", figures)
         self.by_day = {day: sum(found[day,]) for (day,) in sorted(found, reverse=True)}
 
     def count(self) -> int:
@@ -410,8 +412,33 @@ class FillList:
             before += count
         if not days:
             return []
-        narrow = replace(self.wanted, since=days[-1], until=days[0] + timedelta(days=1))
-        return list(fills(narrow).select_related("credential")[start:stop])
+        since, until = days[-1], days[0] + timedelta(days=1)
+        if len(self.books.accounts) > MOST_AT_ONCE:
+            return list(fills(replace(self.wanted, since=since, until=until)).select_related("credential")[start:stop])
+        window = Window(start_of(since), start_of(until))
+        return _newest(self.books.accounts, window, self.wanted.markets, start, stop)
+
+
+def _newest(
+    accounts: Sequence[ExchangeCredential], window: Window, markets: Sequence[str], start: int, stop: int
+) -> list[Fill]:
+    """Some of the fills of a window, newest first. Of each account no more is read, by its index, than could be among
+    them: to sort the day of all together takes as long as all else of a page."""
+    of_market = f"AND symbol IN ({', '.join(['%s'] * len(markets))}) " if markets else ""
+    own = (
+        f"SELECT * FROM (SELECT * FROM {Fill._meta.db_table} WHERE credential_id = %s AND executed_at >= %s "
+        f"AND executed_at < %s {of_market}{NEWEST_FIRST} LIMIT %s) AS own"
+    )
+    ends = [connection.ops.adapt_datetimefield_value(end) for end in (window.since, window.until)]
+    values = [value for account in accounts for value in (account.pk, *ends, *markets, stop)]
+    all_own = " UNION ALL ".join([own] * len(accounts))
+    found = Fill.objects.raw(
+        f"SELECT * FROM ({all_own}) AS fills {NEWEST_FIRST} LIMIT %s OFFSET %s", [*values, stop - start, start]
+    )
+    by_key = {account.pk: account for account in accounts}
+    for fill in found:
+        fill.credential = by_key[fill.credential_id]
+    return list(found)
 
 
 def kinds(wanted: Filter, books: Books | None = None) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ WORDS = {
     "redis unsaved": "perpdash's Redis takes nothing new: it can't save to its disk. Whoever runs perpdash mends that",
     "redis closed": "perpdash's Redis takes nothing new: it may only be read. Whoever runs perpdash opens it",
 }
+PARTS = ("database", "redis")
 THEN = "; reading goes on by itself then. Nothing that is stored is lost."
 REDIS = {"maxmemory": "full", "MISCONF": "unsaved", "read only": "closed"}  # by what it says, also within a pipeline
 SQLITE = {
@@ -75,12 +76,17 @@ def note(fault: BaseException | None) -> None:
 
 def of(part: str) -> str:
     """What is wrong right now with the database or with redis, in a sentence; empty as far as is known."""
-    kind: str = cache.get(f"{TROUBLE}/{part}", "")
-    if part == "redis" and (known := getattr(cache, "trouble", "")):  # our cache asks it all the time
-        kind = f"redis {known}"
-    return WORDS[kind] + THEN if kind else ""
+    return _of(part, cache.get(f"{TROUBLE}/{part}", ""))
 
 
 def now() -> str:
     """What is wrong right now with either, in sentences."""
-    return " ".join(filter(None, (of("database"), of("redis"))))
+    told = cache.get_many([f"{TROUBLE}/{part}" for part in PARTS])
+    return " ".join(filter(None, (_of(part, told.get(f"{TROUBLE}/{part}", "")) for part in PARTS)))
+
+
+def _of(part: str, told: str) -> str:
+    kind = told
+    if part == "redis" and (known := getattr(cache, "trouble", "")):  # our cache asks it all the time
+        kind = f"redis {known}"
+    return WORDS[kind] + THEN if kind else ""

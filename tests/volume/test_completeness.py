@@ -1,13 +1,15 @@
 """What a figure says of itself: complete, or why not."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from exchanges.ledger import Ledger
 from exchanges.models import ExchangeCredential, HeldRow
-from exchanges.venues.base import Missing, Window
+from exchanges.sandbox import bybit
+from exchanges.venues.base import Missing, Window, subtract
 from tests import factories
 from tests.conftest import NOW
 from volume.completeness import Completeness
@@ -146,3 +148,28 @@ def test_long_ranges_are_shown_by_weeks_from_monday(account: ExchangeCredential)
 
 def test_nothing_is_grouped_into_nothing(account: ExchangeCredential) -> None:
     assert volume(Filter(), by=("day",), now=NOW) == []
+
+
+def test_stretches_are_judged_together_as_each_on_its_own() -> None:
+    account, other = (
+        factories.credential(venue, history_from=NOW - days * DAY, secrets=secrets)
+        for venue, days, secrets in (("hyperliquid", 100, None), ("bybit", 60, bybit.MAIN))
+    )
+    read_until(other, NOW - timedelta(hours=1))
+    Ledger(account, "twap").cover(Window(START, NOW))
+    fills = Ledger(account, "fills")
+    gap, gone = Window(NOW - 40 * DAY, NOW - 38 * DAY), Window(START, NOW - 70 * DAY)
+    fills.mark_gap(Missing(gap, "No answer."), retry_at=NOW)
+    fills.mark_out_of_reach(Missing(gone, "Forgotten."))
+    for part in subtract(Window(START, NOW), [gap, gone]):
+        fills.cover(part)
+    HeldRow.objects.create(credential=account, digest="1", raw="{}", seen_at=NOW, executed_at=NOW - 20 * DAY)
+    for step in (DAY, timedelta(hours=7)):
+        ends = [START - 30 * DAY + number * step for number in range(130 * DAY // step)]
+        found = Completeness(ExchangeCredential.objects.all(), now=NOW)
+        each = [found.state(Window(since, until)) for since, until in pairwise(ends)]
+        assert found.states(ends) == each
+        assert {state for state, _ in each} >= {"complete", "gap", "out_of_reach", "held", "not_asked"}
+    HeldRow.objects.create(credential=other, digest="2", raw="{}", seen_at=NOW)  # of no known time
+    everywhere = Completeness(ExchangeCredential.objects.all(), now=NOW).states([NOW - 3 * DAY, NOW - 2 * DAY])
+    assert [state for state, _ in everywhere] == ["held"]
