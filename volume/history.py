@@ -1,6 +1,5 @@
 """Volume over time: what the chart, the calendar and the tables of a page show, all of one scope."""
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -25,6 +25,7 @@ from volume.rollup import Totals, totals_of_periods
 from volume.scope import RANGES, Scope
 
 MOST_STACKS = 10
+MOST_MARKETS = 50  # rows of a page's table, as long as nobody asks for all
 DRAWN = ("notional_usd", "maker_usd", "taker_usd", "fees_usd", "forced_usd")  # by the chart
 STACKED = {"venue": ("venue",), "market": ("venue", "market"), "account": ("credential",)}
 SHOWN = ("notional_usd", "maker_usd", "fees_usd", "forced_usd")  # by the table of markets
@@ -50,14 +51,14 @@ class History:
         sums = {column: [ZERO] * len(periods) for column in DRAWN}
         fills, not_priced = [0] * len(periods), [0] * len(periods)
         for row in self._rows_by_period():
-            at = self._place(row["day"])
+            at = self._places[row["day"]]
             for column, amounts in sums.items():
                 amounts[at] += row[column]
             fills[at] += row["fills"]
             not_priced[at] += row["not_priced"]
-        for place, key, usd in self._stacked():
-            stacks[key][place] += usd
-        verdicts = [self._verdict(day, lost) for day, lost in zip(periods, not_priced, strict=True)]
+        for day, key, usd in self._stacked():
+            stacks[key][self._places[day]] += usd
+        verdicts = self._verdicts(not_priced)
         total, *others = sums.values()
         return {
             "granularity": scope.step,
@@ -74,16 +75,23 @@ class History:
             "next": self._next_down(),
         }
 
-    def markets(self, *, whole: bool = False) -> list[Row]:
-        """The table by venue and market, sorted as the scope says. Amounts are Decimals: of the columns the page has,
-        or the whole of them."""
+    def markets(self, *, whole: bool = False, most: int | None = None) -> list[Row]:
+        """The table by venue and market, sorted as the scope says: its first `most` rows, or all. Amounts are Decimals:
+        of the columns the page has, or the whole of them."""
         if self.scope.is_local:
-            rows = self._local_markets()
+            found = list(_grouped(self._local_by_period, ("venue", "market")))
         else:
             found = [dict(row) for row in (self._sums_by_market() if whole else self._shown_by_market)]
-            by = ("venue", "market")
-            rows = queries.judged(found, self.scope.filter, self.scope.standing, by=by, fees_apart=True)
-        return _sorted(market_rows(rows, self.scope), self.scope.sort)
+        whole_usd = sum((row["notional_usd"] for row in found), ZERO)
+        names = {account.venue: account.venue_name for account in self.scope.accounts}
+        rows = self._judged(_sorted(found, self.scope.sort, names)[:most])
+        return [row | _worked_out(row, whole_usd) | {"venue_name": names[row["venue"]]} for row in rows]
+
+    @property
+    def market_count(self) -> int:
+        """How many rows the table by venue and market has in all."""
+        rows = self._local_by_period if self.scope.is_local else self._shown_by_market
+        return len({(row["venue"], row["market"]) for row in rows})
 
     def kinds(self) -> list[Row]:
         """Volume by kind of fill; nothing for days that are not UTC, of which it is not kept."""
@@ -98,12 +106,12 @@ class History:
         step = self.scope.step
         return queries.sums(self.scope.filter, self.books, by=("day",), granularity=step, usd=DRAWN, with_qty=False)
 
-    def _stacked(self) -> Iterator[tuple[int, tuple[Any, ...], Decimal]]:
-        """What is drawn in colours: (place of the period, values of STACKED, volume)."""
+    def _stacked(self) -> Iterator[tuple[date, tuple[Any, ...], Decimal]]:
+        """What is drawn in colours: (period, values of STACKED, volume)."""
         scope, keys = self.scope, STACKED[self.scope.by]
         if scope.is_local:
             for row in self._local_by_period:
-                yield row["place"], tuple(row[key] for key in keys), row["notional_usd"]
+                yield self.periods[row["place"]], tuple(row[key] for key in keys), row["notional_usd"]
             return
         wanted, shown = scope.filter, None
         if scope.by == "market":
@@ -112,9 +120,9 @@ class History:
         if shown == set():
             return
         by = ("day", *keys)
-        for (day, *at), usd in queries.amounts(wanted, self.books, by=by, granularity=scope.step).items():
-            if shown is None or tuple(at) in shown:
-                yield self._place(day), tuple(at), usd
+        for at, usd in queries.amounts(wanted, self.books, by=by, granularity=scope.step).items():
+            if shown is None or at[1:] in shown:
+                yield at[0], at[1:], usd
 
     def _largest_markets(self) -> set[tuple[str, str]]:
         """Those that are stacked, where markets are."""
@@ -130,9 +138,12 @@ class History:
     def _sums_by_market(self, **columns: Any) -> list[Row]:
         return queries.sums(self.scope.filter, self.books, by=("venue", "market"), **columns)
 
-    def _local_markets(self) -> list[Row]:
-        whole = self.scope.whole(now=self.now)
-        rows = list(_grouped(self._local_by_period, ("venue", "market")))
+    def _judged(self, rows: list[Row]) -> list[Row]:
+        """Rows by venue and market with what they lack."""
+        scope = self.scope
+        if not scope.is_local:
+            return queries.judged(rows, scope.filter, scope.standing, by=("venue", "market"), fees_apart=True)
+        whole = scope.whole(now=self.now)
         for row in rows:
             verdict = self.completeness.of(
                 whole, self._accounts_at(row["venue"]), unpriced=not_priced_words(row["not_priced"])
@@ -145,9 +156,10 @@ class History:
     def _local_by_period(self) -> list[Row]:
         return self._local_rows([self.scope.window(period, now=self.now) for period in self.periods])
 
-    def _place(self, day: date) -> int:
-        """Which of the periods a day is in."""
-        return bisect_right(self.periods, day) - 1
+    @cached_property
+    def _places(self) -> dict[date, int]:
+        """Which of the periods one is, by its first day."""
+        return {period: place for place, period in enumerate(self.periods)}
 
     def _local_rows(self, windows: list[Window]) -> list[Row]:
         """Rows by account, market and `place` among the windows, added up from the fills themselves."""
@@ -200,13 +212,20 @@ class History:
             shown.append({"key": "", "name": name, "venue": "", "notional_usd": rest})
         return shown
 
-    def _verdict(self, period: date, not_priced: int) -> tuple[str, list[str]]:
+    def _verdicts(self, not_priced: Sequence[int]) -> list[tuple[str, list[str]]]:
+        """Of each period, in a word and in sentences; `not_priced` are its fills without a price."""
         if not self.scope.accounts:
-            return "not_asked", ["There is no such account."]
-        state, why = self.completeness.state(self.scope.window(period, now=self.now))
-        if not_priced and state == "complete":
-            state = "not_priced"
-        return state, shortened([*why, *not_priced_words(not_priced)])
+            return [("not_asked", ["There is no such account."])] * len(self.periods)
+        scope = self.scope
+        begins = [scope.start_of(max(period, scope.floor)) for period in self.periods]
+        states = self.completeness.states([*begins, scope.whole(now=self.now).until])
+        return [
+            (
+                "not_priced" if lost and state == "complete" else state,
+                shortened([*why, *not_priced_words(lost)]),
+            )
+            for (state, why), lost in zip(states, not_priced, strict=True)
+        ]
 
     def _next_down(self) -> list[str]:
         """Of each period, the address of the next step down: the day, or this period by days."""
@@ -235,24 +254,23 @@ def calendar(history: History) -> Row:
     wanted = replace(scope.filter, since=first, until=None)
     rows = queries.added(wanted, history.books, ("day",), "day", queries.volume_figures(history.books) | LOST)
     amounts = {day: (sum(usd, ZERO), lost) for (day,), (*usd, lost) in rows.items()}
-    completeness = history.completeness
     days = [first + timedelta(days=index) for index in range(7 * ((today - first).days // 7 + 1))]
-    midnights = [start_of(day) for day in [*days, days[-1] + timedelta(days=1)]]
-
-    def state_of(place: int) -> str:
-        if not scope.accounts:
-            return "not_asked"
-        state, _ = completeness.state(Window(midnights[place], min(now, midnights[place + 1])))
-        _, lost = amounts.get(days[place], (ZERO, 0))
-        return "not_priced" if state == "complete" and lost else state
-
-    passed = (today - first).days + 1
+    passed = days[: (today - first).days + 1]
+    if scope.accounts:
+        told = history.completeness.states([*map(start_of, passed), now])
+        states = [
+            "not_priced" if state == "complete" and amounts.get(day, (ZERO, 0))[1] else state
+            for day, (state, _) in zip(passed, told, strict=True)
+        ]
+    else:
+        states = ["not_asked"] * len(passed)
+    to_come = len(days) - len(passed)
     narrowed = urlencode({chip["name"]: chip["value"] for chip in scope.filters})
     address = reverse("volume:day", args=["0000-00-00"]).replace("0000-00-00", "{day}")
     return {
         "first": first.isoformat(),
-        "days": [plain(amounts.get(day, (ZERO, 0))[0]) if day <= today else None for day in days],
-        "state": [state_of(place) if place < passed else "complete" for place in range(len(days))],
+        "days": [*(plain(amounts.get(day, (ZERO, 0))[0]) for day in passed), *[None] * to_come],
+        "state": [*states, *["complete"] * to_come],
         "url": f"{address}?{narrowed}" if narrowed else address,
     }
 
@@ -262,23 +280,19 @@ def not_priced_words(fills: int) -> list[str]:
     return [without_price(fills)] if fills else []
 
 
-def market_rows(rows: Iterable[Row], scope: Scope) -> list[Row]:
-    """Rows by venue and market, with what is worked out of them."""
-    found = list(rows)
-    whole = sum((row["notional_usd"] for row in found), ZERO)
-    names = {account.venue: account.venue_name for account in scope.accounts}
-    return [row | _worked_out(row, whole) | {"venue_name": names[row["venue"]]} for row in found]
-
-
 def _worked_out(row: Row, whole: Decimal) -> Row:
-    usd, priced = row["notional_usd"], row["fills"] - row["fills_not_priced"]
+    usd = row["notional_usd"]
     rate = EXACT.divide(row["fees_usd"] * 10_000, usd) if usd and row["fees_complete"] else None
     return {
         "share": share_of(usd, whole),
-        "average_usd": (usd / priced).quantize(Decimal("0.01"), ROUND_HALF_EVEN) if priced > 0 else ZERO,
+        "average_usd": _average(usd, row["fills"] - row["fills_not_priced"]),
         "maker_share": share_of(row["maker_usd"], usd),
         "fee_rate": "" if rate is None else f"{rate.quantize(Decimal('0.01'), ROUND_HALF_EVEN):f} bp".replace("-", "−"),
     }
+
+
+def _average(usd: Decimal, priced: int) -> Decimal:
+    return (usd / priced).quantize(Decimal("0.01"), ROUND_HALF_EVEN) if priced > 0 else ZERO
 
 
 def share_of(part: Decimal, whole: Decimal) -> str:
@@ -293,21 +307,20 @@ def share_of(part: Decimal, whole: Decimal) -> str:
 
 SORTS: dict[str, Any] = {
     "market": lambda row: row["market"].lower(),
-    "venue": lambda row: row["venue_name"].lower(),
     "maker_share": lambda row: row["maker_usd"] / row["notional_usd"] if row["notional_usd"] else ZERO,
     "fee_rate": lambda row: row["fees_usd"] / row["notional_usd"] if row["notional_usd"] else ZERO,
+    "average_usd": lambda row: _average(row["notional_usd"], row["fills"] - row["not_priced"]),
     "share": lambda row: row["notional_usd"],
-} | {
-    column: (lambda row, column=column: row[column])
-    for column in ("notional_usd", "fills", "average_usd", "fees_usd", "forced_usd")
-}
+} | {column: itemgetter(column) for column in ("notional_usd", "fills", "fees_usd", "forced_usd")}
 
 
-def _sorted(rows: list[Row], sort: str) -> list[Row]:
+def _sorted(rows: list[Row], sort: str, names: Mapping[str, str]) -> list[Row]:
+    """`names` are those of the venues."""
     column = sort.removeprefix("-")
-    key = SORTS.get(column, SORTS["notional_usd"])
+    sorts = SORTS | {"venue": lambda row: names[row["venue"]].lower()}
+    key = sorts.get(column, SORTS["notional_usd"])
     rows.sort(key=SORTS["market"])
-    rows.sort(key=key, reverse=sort.startswith("-") or column not in SORTS)
+    rows.sort(key=key, reverse=sort.startswith("-") or column not in sorts)
     return rows
 
 

@@ -39,6 +39,7 @@ class Scope:
     step: str
     measure: str
     sort: str
+    all_markets: bool  # in the table, not only its first rows
     venue: str
     market: str
     account: int | None
@@ -90,8 +91,8 @@ class Scope:
         return cls(
             owner_id=owner_id, standing=standing, range=range_name, first=first, last=last, floor=floor,
             by=_one_of(query.get("by", ""), BY), step=step, measure=_one_of(query.get("measure", ""), MEASURES),
-            sort=query.get("sort", "") or "-notional_usd", venue=venue, market=market, account=number, tz=tz,
-            is_local=wants_local, today=today,
+            sort=query.get("sort", "") or "-notional_usd", all_markets=query.get("markets") == "all", venue=venue,
+            market=market, account=number, tz=tz, is_local=wants_local, today=today,
         )  # fmt: skip
 
     @property
@@ -170,6 +171,7 @@ class Scope:
             "steps": self.steps,
             "measure": self.measure,
             "sort": self.sort,
+            "all_markets": self.all_markets,
             "venue": self.venue,
             "market": self.market,
             "account": self.account,

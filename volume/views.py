@@ -1,5 +1,6 @@
 """The dashboard, what an owner traded and how far it can be trusted, and how they want it counted."""
 
+from dataclasses import asdict
 from datetime import date
 from typing import Any, cast
 from urllib.parse import quote_plus
@@ -13,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from volume import holding, prices, queries
-from volume.history import History, by_venue, calendar, not_priced_words, period_rows, total_row
+from volume.history import MOST_MARKETS, History, by_venue, calendar, not_priced_words, period_rows, total_row
 from volume.models import Preferences
 from volume.newest import newest_summary
 from volume.scope import RANGES, Scope
@@ -43,7 +44,8 @@ def dashboard(request: HttpRequest) -> HttpResponseBase:
         "ranges": list(RANGES),
         "summary": summary,
         "series": history.series(),
-        "markets": narrowing(history.markets(), request),
+        "markets": narrowing(history.markets(most=_most(scope)), request),
+        "market_count": history.market_count,
         "kinds": history.kinds(),
         "calendar": calendar(history),
     }
@@ -59,7 +61,8 @@ def series(request: HttpRequest) -> JsonResponse:
         {
             "scope": scope.as_json(),
             "series": history.series(),
-            "markets": [queries.as_strings(row) for row in narrowing(history.markets(), request)],
+            "markets": [queries.as_strings(row) for row in narrowing(history.markets(most=_most(scope)), request)],
+            "market_count": history.market_count,
             "kinds": history.kinds(),
             "calendar": calendar(history),
         }
@@ -87,6 +90,7 @@ def day(request: HttpRequest, day: str) -> HttpResponseBase:
     if form:
         table = "fills" if request.GET.get("table") == "fills" else "markets"
         return as_file(fill_rows(fills) if table == "fills" else markets, form, table, day)
+    listed: Any = fills if scope.is_local else queries.FillList(scope.filter, history.books)
     total = total_row(markets)
     unpriced = not_priced_words(total["fills_not_priced"])
     context = {
@@ -96,18 +100,24 @@ def day(request: HttpRequest, day: str) -> HttpResponseBase:
         "next": scope.next,
         "total": total,
         "by_venue": by_venue(markets),
-        "markets": narrowing(markets, request),
-        "fills": Paginator(fills, FILLS_A_PAGE).get_page(request.GET.get("page")),
-        "verdict": history.completeness.of(window, unpriced=unpriced),
+        "markets": narrowing(markets[: _most(scope)], request),
+        "market_count": len(markets),
+        "fills": Paginator(listed, FILLS_A_PAGE).get_page(request.GET.get("page")),
+        "verdict": asdict(history.completeness.of(window, unpriced=unpriced)),
         "filters": scope.filters,
     }
     return render(request, "volume/day.html", context)
 
 
+def _most(scope: Scope) -> int | None:
+    """How many rows the table of markets has; None for all."""
+    return None if scope.all_markets else MOST_MARKETS
+
+
 def narrowing(rows: list[dict[str, Any]], request: HttpRequest) -> list[dict[str, Any]]:
     """Each row with the address that narrows this very view to it."""
     query = request.GET.copy()
-    for name in ("page", "venue", "market"):
+    for name in ("page", "venue", "market", "markets"):
         query.pop(name, None)
     kept = f"?{query.urlencode()}&" if query else "?"
     for row in rows:

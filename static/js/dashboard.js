@@ -149,13 +149,13 @@ async function load() {
     const answer = await fetch(`${desk.dataset.url}${wanted}`, { headers: { Accept: "application/json" }, signal: loading.signal });
     if (answer.redirected) return location.reload(); // to the sign-in page
     if (!answer.ok) throw new Error(`${answer.status}`);
-    const { series, markets, kinds, calendar, scope: answered } = await answer.json();
+    const { series, markets, market_count: marketCount, kinds, calendar, scope: answered } = await answer.json();
     if (turn !== asked) return;
     scope = { ...answered, isUnderWay: isUnderWay(answered) };
     showSeries(series);
     showPeriods(series);
     showControls(scope);
-    showMarkets(markets, scope, addressWith);
+    showMarkets(markets, marketCount, scope, addressWith);
     showKinds(kinds);
     showCalendar(calendar);
     isBehind = false;
@@ -207,9 +207,11 @@ document.addEventListener("click", async (event) => {
   const link = event.target.closest?.("a[href]");
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button || !isView(link)) return;
   event.preventDefault();
-  const isSort = Boolean(link.closest("thead"));
+  const table = link.closest(".scroll"); // its heads, and the rest of its rows: who asks for them looks at it
+  const stays = table && !link.closest("tbody");
   await open(link.href);
-  if (!isSort && desk.getBoundingClientRect().top < 0) desk.scrollIntoView();
+  if (stays && !link.checkVisibility()) table.focus({ preventScroll: true });
+  if (!stays && desk.getBoundingClientRect().top < 0) desk.scrollIntoView();
 });
 
 part("days").addEventListener("submit", (event) => {

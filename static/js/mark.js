@@ -1,4 +1,4 @@
-// Whether a figure is complete, as templates/volume/_mark.html shows it.
+// Whether a figure is complete, as the page's tag `mark` writes it.
 
 import { day } from "./format.js";
 
@@ -22,12 +22,12 @@ function build(mark, key) {
   list.role = "list";
   why.append(make("strong", "", "Not complete"), list);
   lacking.setAttribute("popovertarget", why.id);
-  mark.append(complete, lacking, why);
+  mark.replaceChildren(complete, lacking, why);
 }
 
 /** Of a figure: `why` holds the sentences; `key` tells marks of a page apart. */
 export function showMark(mark, { complete, stale, why, complete_from: since }, key) {
-  if (!mark.firstElementChild) build(mark, key);
+  if (!mark.querySelector(".mark-lacking")) build(mark, key); // of what was complete, only that is there
   const words = stale ? "not up to date" : "not complete";
   mark.querySelector(".mark-lacking").textContent = words;
   mark.querySelector("strong").textContent = `N${words.slice(1)}`;

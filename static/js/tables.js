@@ -113,8 +113,8 @@ function stateCell(market, key) {
   return cell("td", mark, { label: "State" });
 }
 
-/** `addressWith` makes the address of this page with other values: {name: value}. */
-export function showMarkets(markets, { sort }, addressWith) {
+/** Of `whole` markets those that are shown. `addressWith` makes the address of this page with other values: {name: value}. */
+export function showMarkets(markets, whole, { sort }, addressWith) {
   const table = document.getElementById("markets");
   const body = table.tBodies[0];
   if (body.querySelector(":popover-open")) return; // somebody reads why: the next round will do
@@ -143,6 +143,10 @@ export function showMarkets(markets, { sort }, addressWith) {
   }
   fill(body, rows);
   for (const head of table.tHead.querySelectorAll("[data-column]")) showHead(head, sort, addressWith);
+  const more = document.getElementById("more-markets");
+  more.hidden = markets.length === whole;
+  more.firstElementChild.textContent = `${count(markets.length)} of ${count(whole)} markets.`;
+  more.querySelector("a").href = addressWith({ markets: "all" });
 }
 
 function showHead(head, sort, addressWith) {

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from exchanges.models import ExchangeCredential, Fill
 from volume.templatetags import volume_format as shown
-from volume.templatetags.volume_rows import fill_rows, market_rows
+from volume.templatetags.volume_rows import calendar_weeks, fill_rows, market_rows
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ def test_a_chart_of_nothing_has_its_periods_all_the_same():
 def test_the_calendar_is_shaded_by_how_days_compare_and_has_no_days_to_come():
     amounts = ["0", *(str(number) for number in range(1, 7)), "6", None, None, None, None, None, None]
     calendar = {"first": "2025-12-29", "days": amounts, "state": ["complete"] * 14, "url": "/day/{day}/"}
-    first, second = shown.weeks(calendar)
-    assert [first["month"], second["month"]] == ["2026", ""]
-    assert [day["shade"] for day in first["days"]] == [0, 1, 2, 3, 4, 5, 6]
-    assert second["days"] == [
-        {"url": "/day/2026-01-05/", "shade": 6, "state": "complete", "label": "5 Jan 2026: $6.00, complete"}
-    ]
+    first, second = re.findall(r'<div class="week".*?</div>', calendar_weeks(calendar))
+    assert ['data-month="2026"' in week for week in (first, second)] == [True, False]
+    assert [int(shade) for shade in re.findall(r'class="s(.) complete"', first)] == [0, 1, 2, 3, 4, 5, 6]
+    assert first.count(' tabindex="-1"') == 7
+    link = '<a href="/day/2026-01-05/" class="s6 complete" aria-label="5 Jan 2026: $6.00, complete"></a>'
+    assert second == f'<div class="week">{link}</div>'
 
 
 def test_the_points_of_numbers_stand_below_each_other():

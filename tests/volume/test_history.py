@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,9 @@ from tests.conftest import NOW
 from volume.glance import SPANS, change, summary
 from volume.history import History, calendar, period_rows, share_of
 from volume.models import DailyVolume
+from volume.queries import FillList, Filter, fills
 from volume.refresh import refresh
+from volume.rollup import rebuild_all
 from volume.scope import Scope
 
 pytestmark = pytest.mark.django_db
@@ -221,6 +224,49 @@ def test_the_table_is_sorted_by_what_is_asked(owner: Any, sort: str) -> None:
     assert rows[0]["average_usd"] == (rows[0]["notional_usd"] / rows[0]["fills"]).quantize(Decimal("0.01"))
 
 
+@pytest.mark.parametrize("days", ["utc", "local"])
+def test_the_first_rows_of_the_table_are_those_of_the_whole_one(owner: Any, days: str) -> None:
+    part = history(owner, range="30d", sort="-fills", days=days, tz="Asia/Kolkata")
+    whole = part.markets()
+    assert len(whole) == part.market_count > 3
+    assert part.markets(most=3) == whole[:3]
+
+
+def test_fifty_markets_are_shown_at_first_and_all_of_them_when_asked(owner: Any, client: Client, clock: Any) -> None:
+    client.force_login(owner)
+    day = DailyVolume.objects.latest("day", "pk")
+    for number in range(60):
+        day.pk, day.symbol, day.notional_usd = None, f"C{number}USDT", Decimal(number)
+        day.save(force_insert=True)
+    of_day = f"/day/{day.day}/"
+    for address, whole in (("/?range=7d", None), (of_day, of_day)):
+        page = client.get(address)
+        count = page.context["market_count"]
+        assert len(page.context["markets"]) == 50 < count
+        assert f"50 of {count} markets." in page.content.decode()
+        more = client.get(f"{address}{'&' if '?' in address else '?'}markets=all")
+        assert len(more.context["markets"]) == count
+        assert len(rows_of(client.get(f"{whole or '/'}?range=7d&format=csv"))) == count
+    shown = client.get("/series/?range=7d").json()
+    assert (len(shown["markets"]), shown["market_count"]) == (50, client.get("/?range=7d").context["market_count"])
+    assert len(client.get("/series/?range=7d&markets=all").json()["markets"]) == shown["market_count"]
+
+
+def test_fills_are_listed_newest_first_over_all_accounts_however_far_down(owner: Any) -> None:
+    accounts = list(ExchangeCredential.objects.all())
+    first, second = (account.fills.order_by("executed_at", "pk") for account in accounts)
+    second.update(executed_at=first[5].executed_at, day=first[5].day)  # the same moment in both, very often
+    for account in accounts:
+        rebuild_all(account)
+    days = Filter(owner_id=owner.pk, since=NOW.date() - 30 * DAY, until=NOW.date() + DAY)
+    for wanted in (days, replace(days, markets=(first[0].symbol,)), replace(days, venues=("bybit",))):
+        listed, expected = FillList(wanted), list(fills(wanted))
+        assert listed.count() == len(expected) > 20
+        for start in (0, 7, len(expected) // 2, len(expected) - 3):
+            assert listed[start : start + 5] == expected[start : start + 5]
+        assert listed[0:3][0].credential.venue_name
+
+
 # --- At a glance -----------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +285,15 @@ def test_every_span_is_compared_with_the_same_stretch_before(owner: Any) -> None
     month = totals["month"]
     assert (month["since"], month["before"]["since"]) == ("2026-11-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00")
     assert totals["7d"]["before"]["change"] == change(Decimal(totals["7d"]["notional_usd"]), expected)
+
+
+def test_the_last_day_with_volume_is_known_however_long_ago_it_was(owner: Any) -> None:
+    last = DailyVolume.objects.latest("day").day
+    for now in (NOW, NOW + 500 * DAY):
+        assert summary(owner.pk, now=now)["last_changed_day"] == last.isoformat()
+    Fill.objects.all().delete()
+    DailyVolume.objects.all().delete()
+    assert summary(owner.pk, now=NOW)["last_changed_day"] is None
 
 
 @pytest.mark.parametrize(

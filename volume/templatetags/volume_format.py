@@ -333,12 +333,6 @@ def occurring(states: Sequence[str]) -> list[str]:
 
 
 @register.filter
-def at(values: Mapping[str, Any], key: str) -> Any:
-    """What a mapping holds under a key that only the page knows."""
-    return values[key]
-
-
-@register.filter
 def next_sort(sort: str, column: str) -> str:
     """What a click on a column's head asks for: this column, or it the other way round."""
     first = column if column in WORDS_FIRST else f"-{column}"
@@ -382,36 +376,12 @@ def being_read(accounts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {"accounts": found, "progress": sum(account["progress"] for account in found) / len(found)}
 
 
-@register.filter
-def weeks(calendar: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calendar's weeks: the month (or year) that begins in each, and its days, shaded from 0 to SHADES."""
-    first, edges = date.fromisoformat(calendar["first"]), _edges(calendar["days"])
-    found: list[dict[str, Any]] = []
-    for index, (amount, state) in enumerate(zip(calendar["days"], calendar["state"], strict=True)):
-        day = first + timedelta(days=index)
-        if index % 7 == 0:
-            found.append({"month": "", "days": []})
-        if day.day == 1:
-            found[-1]["month"] = f"{day:%Y}" if day.month == 1 else f"{day:%b}"
-        if amount is None:
-            continue
-        usd_of_day = Decimal(amount)
-        shade = bisect_right(edges, usd_of_day) if usd_of_day else 0
-        found[-1]["days"].append(
-            {
-                "url": calendar["url"].replace("{day}", day.isoformat()),
-                "shade": shade,
-                "state": state,
-                "label": f"{utc_day(day)}: {usd(usd_of_day)}, {STATES[state]}",
-            }
-        )
-    return found
-
-
-def _edges(amounts: Iterable[str | None]) -> list[Decimal]:
-    """Where the shades begin, so that each has as many days."""
-    ordered = sorted(Decimal(amount) for amount in amounts if amount and Decimal(amount))
-    return [ordered[len(ordered) * shade // SHADES] for shade in range(SHADES)] if ordered else []
+def shades(amounts: Sequence[str | None]) -> list[int]:
+    """How dark a square of the calendar is, from 0 to SHADES: of those above 0 each shade has as many."""
+    found = [Decimal(amount or 0) for amount in amounts]
+    ordered = sorted(filter(None, found))
+    edges = [ordered[len(ordered) * shade // SHADES] for shade in range(SHADES)] if ordered else []
+    return [bisect_right(edges, usd_of_day) if usd_of_day else 0 for usd_of_day in found]
 
 
 @register.filter

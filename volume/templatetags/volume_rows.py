@@ -4,9 +4,9 @@ What is not a number or a word of ours is escaped, as templates do it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, date, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from exchanges.models import Fill
 from volume.scope import Scope
-from volume.templatetags.volume_format import STATES, aligned, dollars, periods, plain, usd, weeks
+from volume.templatetags.volume_format import STATES, aligned, dollars, periods, plain, shades, usd, utc_day
 
 register = template.Library()
 
@@ -68,17 +68,40 @@ def _fees(row: Row) -> str:
     return f'{shown}<abbr class="quiet" title="{FEES_LACK}">{"&thinsp;+" if fees else "not priced"}</abbr>'
 
 
-def _mark(row: Row, key: str) -> str:
-    """As templates/volume/_mark.html; where nothing is lacking, without what would say so."""
-    if row["complete"]:
+@register.simple_tag
+def mark(of: Row, key: str) -> SafeString:
+    """Whether a figure (`complete`, `stale`, `why`, maybe `complete_from`) is complete; if not, a button opens the
+    reasons. `key` tells marks of a page apart."""
+    return mark_safe(_mark(of, key))  # noqa: S308  # nosec
+
+
+def _mark(of: Row, key: str) -> str:
+    """Where nothing is lacking, without what would say so: static/js/mark.js makes it when something is."""
+    if of["complete"]:
         return f'<span class="mark" data-mark="{key}"><span class="mark-complete">complete</span></span>'
-    words = "not up to date" if row["stale"] else "not complete"
-    why = "".join(f'<span role="listitem">{escape(sentence)}</span>' for sentence in row["why"])
+    words = "not up to date" if of["stale"] else "not complete"
+    since = [f"Complete since {utc_day(of['complete_from'])}."] if of.get("complete_from") else []
+    why = "".join(f'<span role="listitem">{escape(sentence)}</span>' for sentence in (*since, *of["why"]))
     return (
         f'<span class="mark" data-mark="{key}"><span class="mark-complete" hidden>complete</span>'
         f'<button class="mark-lacking" type="button" popovertarget="why-{key}">{words}</button>'
         f'<span class="why" id="why-{key}" popover role="dialog" aria-label="Why this is not complete">'
         f'<strong>N{words[1:]}</strong><span class="why-list" role="list">{why}</span></span></span>'
+    )
+
+
+@register.simple_tag
+def venue_figures(venues: Iterable[Row], span: str, address: str) -> SafeString:
+    """A span of each venue; `address` leads to a venue once its name is written behind it."""
+    return _joined(_venue_figure(venue, venue["totals"][span], escape(address)) for venue in venues)
+
+
+def _venue_figure(venue: Row, own: Row, address: str) -> str:
+    slug, amount = venue["venue"], own["notional_usd"]
+    lacking, words = ("", "") if own["complete"] else (" data-lacking", ", not complete")
+    return (
+        f'<li data-venue="{slug}"{lacking}><a href="{address}{slug}">{escape(venue["name"])}</a> '
+        f'<b title="{amount} USD{words}">{dollars(amount, own["fills_not_priced"])}</b></li>\n'
     )
 
 
@@ -137,17 +160,30 @@ def _period(row: Row) -> str:
 @register.simple_tag
 def calendar_weeks(calendar: Row) -> SafeString:
     """A square for each day, in columns of weeks. Of the links only the last is reached by the Tab key."""
-    found = weeks(calendar)
-    return _joined(_week(week, is_last=week is found[-1]) for week in found)
-
-
-def _week(week: Row, *, is_last: bool) -> str:
-    days: Iterable[Row] = week["days"]
-    last = week["days"][-1] if is_last and week["days"] else None
-    links = "".join(
-        f'<a href="{escape(day["url"])}" class="s{day["shade"]} {day["state"]}" aria-label="{day["label"]}"'
-        f"{'' if day is last else UNTABBED}></a>"
-        for day in days
+    first = date.fromisoformat(calendar["first"])
+    squares = list(zip(calendar["days"], calendar["state"], shades(calendar["days"]), strict=True))
+    return _joined(
+        _week(
+            first + timedelta(days=start),
+            calendar["url"],
+            *squares[start : start + 7],
+            is_last=start + 7 >= len(squares),
+        )
+        for start in range(0, len(squares), 7)
     )
-    month = f' data-month="{week["month"]}"' if week["month"] else ""
-    return f'<div class="week"{month}>{links}</div>'
+
+
+@lru_cache(4096)  # but for the last, those of a page are those it had before
+def _week(monday: date, url: str, *squares: tuple[str | None, str, int], is_last: bool) -> str:
+    """Of seven days: dollars (None of one that is to come), state and shade."""
+    links, month = [], ""
+    for place, (amount, state, shade) in enumerate(squares):
+        day = monday + timedelta(days=place)
+        if day.day == 1:
+            month = f' data-month="{f"{day:%Y}" if day.month == 1 else f"{day:%b}"}"'
+        if amount is not None:
+            address, label = url.replace("{day}", day.isoformat()), f"{utc_day(day)}: {usd(amount)}, {STATES[state]}"
+            links.append(f'<a href="{escape(address)}" class="s{shade} {state}" aria-label="{label}"{UNTABBED}></a>')
+    if is_last and links:
+        links[-1] = links[-1].replace(UNTABBED, "")
+    return f'<div class="week"{month}>{"".join(links)}</div>'
