@@ -1,6 +1,8 @@
 """What tests share: a clock that can be moved, and venues answered by their sandbox, in process."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +52,16 @@ def pytest_groups_stay_together(config: pytest.Config, items: list[pytest.Item])
         for item in items:
             if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
                 raise pytest.UsageError(f"This pytest-xdist does not keep groups together: {item.nodeid}")
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file as `migrate` leaves it, to be copied: each made anew takes seconds."""
+    folder = tmp_path_factory.mktemp("migrated")
+    environment = os.environ | {"DATABASE_URL": "", "REDIS_URL": "", "VAR_DIR": str(folder)}
+    command = [sys.executable, "manage.py", "migrate", "-v0"]
+    subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, check=True, timeout=120)
+    return folder / "perpdash.sqlite3"
 
 
 @pytest.fixture(autouse=True)

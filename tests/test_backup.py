@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -36,25 +37,47 @@ from volume.models import AssetPrice, DailyVolume
 from volume.proof import prove
 from volume.refresh import refresh
 
-Make = Callable[[], None]
+Make = Callable[..., None]
 MARK = "planted-secret-0123456789"
 
 
+@pytest.fixture(scope="session")
+def migrated_database(django_db_blocker: Any) -> Iterator[list[str]]:
+    """The name of one at the server that was migrated, once there is one, to be copied."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        with django_db_blocker.unblock(), connections["default"]._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
-def new_database(tmp_path: Path, django_db_blocker: Any) -> Iterator[Make]:
+def new_database(
+    tmp_path: Path, django_db_blocker: Any, migrated_file: Path, migrated_database: list[str]
+) -> Iterator[Make]:
     """Makes an empty database, as that of a fresh installation, the default one, as often as it is called."""
     template = connections["default"]
     is_file = template.vendor == "sqlite"
     made: list[Any] = []
 
-    def make() -> None:
+    def create(name: str, of: str = "template1") -> str:
+        with template._nodb_cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {of}")
+        return name
+
+    def make(*, is_migrated: bool = False) -> None:
         name = f"perpdash_backup_{os.getpid()}_{len(made)}"
-        if not is_file:
-            with template._nodb_cursor() as cursor:
-                cursor.execute(f"CREATE DATABASE {name}")
-        settings = template.settings_dict | {"NAME": str(tmp_path / f"{name}.sqlite3") if is_file else name}
-        made.append(type(template)(settings, "default"))
+        path = tmp_path / f"{name}.sqlite3"
+        if is_file and is_migrated:
+            shutil.copy(migrated_file, path)
+        elif not is_file:
+            create(name, *(migrated_database if is_migrated else ()))
+        made.append(type(template)(template.settings_dict | {"NAME": str(path) if is_file else name}, "default"))
         connections["default"] = made[-1]
+        if is_migrated and not is_file and not migrated_database:
+            migrate()
+            made[-1].close()
+            migrated_database.append(create(f"perpdash_migrated_{os.getpid()}", name))
 
     with django_db_blocker.unblock():
         try:
@@ -89,8 +112,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def installation(new_database: Make, sandbox: Sandbox) -> ExchangeCredential:
     """Somebody who is signed in, with an account that was read, and numbers of any length."""
-    new_database()
-    migrate()
+    new_database(is_migrated=True)
     ada = factories.user("ada", is_superuser=True)
     Client().force_login(ada)
     account = factories.credential(owner=ada, history_from=NOW - timedelta(days=5))
@@ -262,8 +284,7 @@ def test_a_place_that_can_not_be_written_and_an_empty_database_are_told(new_data
 def test_a_database_that_is_not_empty_is_replaced_only_when_asked_to(installation, new_database, file):
     run("backup", file)
     before = everything()
-    new_database()
-    migrate()
+    new_database(is_migrated=True)
     factories.credential(owner=factories.user("eve"), label="Eve's")
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE volume_of_tomorrow (id integer)")
@@ -284,8 +305,7 @@ def test_a_database_that_is_not_empty_is_replaced_only_when_asked_to(installatio
 
 def test_a_database_that_was_only_migrated_is_empty(installation, new_database, file):
     run("backup", file)
-    new_database()
-    migrate()
+    new_database(is_migrated=True)
     run("restore", file)
     assert User.objects.get().username == "ada"
 
@@ -364,8 +384,7 @@ SPOILT = {
 def test_what_can_not_be_restored_says_why_and_changes_nothing(installation, new_database, file):
     run("backup", file)
     whole = file.read_bytes()
-    new_database()
-    migrate()
+    new_database(is_migrated=True)
     eve = factories.user("eve")
     factories.credential(owner=eve)
     eves = everything()
@@ -387,8 +406,7 @@ def test_a_restore_that_dies_in_the_migration_changes_nothing(installation, new_
         run("backup", file)
     else:
         changed(file, name, lambda text: text.replace(b"0003_periods", b"0003_another"))
-    new_database()
-    migrate()
+    new_database(is_migrated=True)
     factories.user("eve")
     eves = everything()
     with pytest.raises(CommandError, match=r"^Nothing is restored: the database said .*already exists"):

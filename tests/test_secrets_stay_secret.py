@@ -395,7 +395,7 @@ def read_in_any_weather(watch: Watch, venues: Sandbox, clock: Any, client: Watch
             fault()
             work(watch, refresh_credential, account.pk)
             work(watch, fetch_figures_of, account.pk)
-            client.post(reverse("volume:act", args=[account.pk, "verify"]), follow=True)
+            client.post(reverse("volume:act", args=[account.pk, "verify"]))
             venue.heal()
         look_around(client, account)
         clock.move(1000)

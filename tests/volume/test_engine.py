@@ -65,7 +65,7 @@ CELL = (
 
 is_long = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 LIVES = settings(
-    max_examples=int(os.environ.get("ENGINE_LIVES", "500" if is_long else "12")),
+    max_examples=int(os.environ.get("ENGINE_LIVES", "500" if is_long else "8")),
     stateful_step_count=50 if is_long else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
