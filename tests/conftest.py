@@ -33,7 +33,7 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 # What knows neither database nor Redis, or brings the one-process mode with it, is told nothing new by services.
 SERVICELESS = [
     "exchanges/sandbox", "exchanges/venues", "exchanges/test_fetching.py", "exchanges/test_stark.py", "test_compose.py",
-    "test_house.py", "test_starting.py", "test_up.py", "volume/test_format.py",
+    "test_house.py", "test_logs.py", "test_starting.py", "test_up.py", "volume/test_format.py",
 ]  # fmt: skip
 
 

@@ -281,6 +281,7 @@ assert all(row.open_secrets().api_key == "KEY" + row.label for row in ExchangeCr
 """
 
 
+@pytest.mark.serviceless
 def test_killed_in_the_middle_and_run_again_it_ends_with_all_under_the_new_key(tmp_path):
     path = tmp_path / "perpdash.sqlite3"
 
