@@ -89,16 +89,27 @@ class UsdSum(Aggregate):
         super().__init__(expression, output_field=UsdField(), **extra)
 
     def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **extra: Any) -> tuple[str, Any]:
-        """Sums whole units and the rest apart."""
         sql, params = compiler.compile(self.source_expressions[0])
         only = ""
         if self.filter is not None:
             condition, condition_params = compiler.compile(self.filter)
             only, params = f" FILTER (WHERE {condition})", (*params, *condition_params)
-        limb = 10**USD_PLACES
-        return f"(SUM({sql} / {limb}){only} || ':' || SUM({sql} %% {limb}){only})", (*params, *params)
+        return self._sqlite(sql, only), (*params, *params)
 
-    def convert_value(self, value: Any, *_: object) -> Decimal:
+    @staticmethod
+    def _sqlite(column: str, only: str = "") -> str:
+        """Sums whole units and the rest apart."""
+        limb = 10**USD_PLACES
+        return f"(SUM({column} / {limb}){only} || ':' || SUM({column} %% {limb}){only})"
+
+    @classmethod
+    def sql(cls, column: str, connection: BaseDatabaseWrapper) -> str:
+        """For a statement that is written out; `read` reads what it answers."""
+        return cls._sqlite(column) if connection.vendor == "sqlite" else f"SUM({column})"
+
+    @staticmethod
+    def read(value: Any, *_: object) -> Decimal:
+        """A sum as the database told it."""
         if isinstance(value, Decimal):  # of PostgreSQL: whole units
             return value.scaleb(-USD_PLACES, EXACT)
         if isinstance(value, str):
@@ -107,7 +118,7 @@ class UsdSum(Aggregate):
         return Decimal(int(value or 0)).scaleb(-USD_PLACES, EXACT)
 
     def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Any]:
-        return [self.convert_value]
+        return [self.read]
 
 
 class DecimalSum(Aggregate):

@@ -342,6 +342,54 @@ def test_a_figure_is_followed_down_to_its_fills_and_out_as_a_file(page):
     assert len(Path(download.value.path()).read_text().splitlines()) == int(fills) + 1
 
 
+def test_the_rest_of_many_markets_is_one_click_away(page):
+    """As if three were what a table shows at first: the demo has less than fifty."""
+
+    def cut(route):
+        answer = route.fetch()
+        told = answer.json()
+        if "markets=all" not in route.request.url:
+            told["markets"] = told["markets"][:3]
+        route.fulfill(response=answer, json=told)
+
+    page.route("**/series/**", cut)
+    page.goto("/?range=7d")
+    expect(page.locator("#more-markets")).to_be_hidden()
+    whole = page.locator("#markets tbody tr").count()
+    page.get_by_role("navigation", name="Range").get_by_role("link", name="30d").click()
+    expect(page.locator("#more-markets")).to_contain_text("The first 3 of")
+    expect(page.locator("#markets tbody tr")).to_have_count(3)
+    page.get_by_role("link", name="Show all markets").press("Enter")
+    expect(page.locator("#more-markets")).to_be_hidden()
+    assert page.locator("#markets tbody tr").count() >= whole > 3
+    expect(page.get_by_role("region", name="Volume by venue and market")).to_be_focused()
+    page.go_back()
+    expect(page.locator("#markets tbody tr")).to_have_count(3)
+
+
+def test_a_mark_follows_its_figure_from_complete_to_lacking_and_back(page):
+    page.goto("/")
+    is_live(page)
+    shown = page.evaluate(
+        """async () => {
+          const names = performance.getEntriesByType("resource").map(({ name }) => name);
+          const { showMark } = await import(names.find((name) => /mark[.\\w]*\\.js$/.test(name)));
+          const mark = document.createElement("span");
+          mark.innerHTML = '<span class="mark-complete">complete</span>';
+          document.body.append(mark);
+          const seen = [];
+          for (const [complete, why] of [[true, []], [false, ["One.", "Two."]], [true, []], [false, ["Two."]]]) {
+            showMark(mark, { complete, stale: false, why }, "it");
+            const [whole, lacking] = [".mark-complete", ".mark-lacking"].map((part) => mark.querySelector(part).hidden);
+            const listed = [...mark.querySelectorAll("[role=listitem]")].map((one) => one.textContent);
+            seen.push([whole, lacking, complete ? "" : listed.join()]);
+          }
+          return seen;
+        }"""
+    )
+    assert shown == [[False, True, ""], [True, False, "One.,Two."], [False, True, ""], [True, False, "Two."]]
+
+
 def test_the_pages_work_without_javascript(browser, context, demo):
     plain = open_context(browser, demo.url, storage_state=context.storage_state(), java_script_enabled=False)
     page = plain.new_page()

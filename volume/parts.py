@@ -1,13 +1,14 @@
 """What was traded in parts of days: by whole hours where they are added up, and by the fills at their ends."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from django.db.models import Case, Count, IntegerField, Q, QuerySet, Sum, Value, When
+from django.db import connection
+from django.db.models import Case, IntegerField, Q, Sum, Value, When
 
 from exchanges.fields import UsdSum
 from exchanges.models import Fill
@@ -43,12 +44,10 @@ def quoted(books: Books, windows: Sequence[Window]) -> list[Sums]:
     sums: list[Sums] = [{} for _ in windows]
     hours, rest = zip(*(_cut(window, books) for window in windows), strict=True) if windows else ((), ())
     pks = [account.pk for account in books.accounts]
-    hours_of = HourVolume.objects.filter(credential__in=pks)
-    fills = Fill.objects.filter(credential__in=pks)
     whole = frozenset(part for of in hours for part in of)  # whose days have not changed since they were added up
-    by_hour = kept(books, ("hours", whole), lambda: _added(hours_of, "hour_at", ("quote",), KEPT, whole))
-    by_kind = _added(fills, "executed_at", ("quote", "kind"), COUNTED, {part for of in rest for part in of})
-    for found, parts in ((by_hour, hours), (_by_quote(by_kind), rest)):
+    by_hour = kept(books, ("hours", whole), lambda: _hours(pks, _atoms(whole)))
+    by_fill = _fills(pks, _atoms({part for of in rest for part in of}))
+    for found, parts in ((by_hour, hours), (by_fill, rest)):
         within = {
             atom: [
                 own
@@ -61,24 +60,6 @@ def quoted(books: Books, windows: Sequence[Window]) -> list[Sums]:
             for own in within[atom]:
                 own.setdefault((pk, atom.since.date(), quote), Quoted()).add(*figures)
     return sums
-
-
-KEPT: dict[str, Any] = {
-    "count": Sum("fills"), "usual": UsdSum("notional"), "forced": Sum("forced_fills"),
-    "unusual": UsdSum("forced_notional"),
-}  # fmt: skip
-COUNTED: dict[str, Any] = {"count": Count("pk"), "sum": UsdSum("notional")}
-
-
-def _by_quote(by_kind: Mapping[tuple[Any, ...], Sequence[Any]]) -> dict[tuple[Any, ...], list[Any]]:
-    """What is counted by kind as hours are kept. To have the database tell the forced ones apart takes longer."""
-    found: dict[tuple[Any, ...], list[Any]] = {}
-    for (*at, kind), (count, notional) in by_kind.items():
-        figures = found.setdefault(tuple(at), [0, ZERO, 0, ZERO])
-        place = 2 if kind in FORCED else 0
-        figures[place] += count
-        figures[place + 1] += notional
-    return found
 
 
 def _cut(window: Window, books: Books) -> tuple[list[Window], list[Window]]:
@@ -102,20 +83,58 @@ def _hour(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def _added(
-    rows: QuerySet[Any], at: str, by: Sequence[str], figures: dict[str, Any], parts: Set[Window]
-) -> dict[tuple[Any, ...], list[Any]]:
-    """By (atom, account, `by`): the parts, cut where any of them begins or ends, are made of these atoms."""
+def _atoms(parts: Set[Window]) -> list[Window]:
+    """The parts, cut where any of them begins or ends; in order."""
     ends = sorted({end for part in parts for end in (part.since, part.until)})
-    atoms = [
+    return [
         Window(since, until)
         for since, until in pairwise(ends)
         if any(part.since <= since < part.until for part in parts)
     ]
+
+
+Found = dict[tuple[Any, ...], list[Any]]  # by (atom, account, quote), the figures of Quoted
+
+
+def _hours(pks: Sequence[int], atoms: Sequence[Window]) -> Found:
     if not atoms:
         return {}
-    within = Q(*(Q((f"{at}__gte", atom.since), (f"{at}__lt", atom.until)) for atom in atoms), _connector=Q.OR)
-    places = [When(Q((f"{at}__lt", atom.until)), then=Value(place)) for place, atom in enumerate(atoms)]
-    found = rows.filter(within).order_by().annotate(place=Case(*places, output_field=IntegerField()))
-    rows_of = found.values_list("place", "credential_id", *by).annotate(**figures)
-    return {(atoms[row[0]], *row[1 : 2 + len(by)]): list(row[2 + len(by) :]) for row in rows_of}
+    within = Q(*(Q(hour_at__gte=atom.since, hour_at__lt=atom.until) for atom in atoms), _connector=Q.OR)
+    places = [When(hour_at__lt=atom.until, then=Value(place)) for place, atom in enumerate(atoms)]
+    rows: Any = (
+        HourVolume.objects.filter(within, credential__in=pks)
+        .order_by()
+        .annotate(place=Case(*places, output_field=IntegerField()))
+        .values_list("place", "credential_id", "quote")
+        .annotate(
+            count=Sum("fills"),
+            usual=UsdSum("notional"),
+            forced=Sum("forced_fills"),
+            unusual=UsdSum("forced_notional"),
+        )
+    )
+    return {(atoms[place], pk, quote): figures for place, pk, quote, *figures in rows}
+
+
+def _fills(pks: Sequence[int], atoms: Sequence[Window]) -> Found:
+    """Every summary asks this, and Django takes as long to write it as a database to answer: so it is written out."""
+    if not (pks and atoms):
+        return {}
+    ends = [[connection.ops.adapt_datetimefield_value(end) for end in (atom.since, atom.until)] for atom in atoms]
+    place = " ".join(["WHEN executed_at < %s THEN %s"] * len(atoms))
+    within = " OR ".join(["(executed_at >= %s AND executed_at < %s)"] * len(atoms))
+    sql = (
+        f"SELECT CASE {place} END, credential_id, quote, kind, COUNT(*), {UsdSum.sql('notional', connection)} "
+        f"FROM {Fill._meta.db_table} WHERE credential_id IN ({', '.join(['%s'] * len(pks))}) AND ({within}) "
+        "GROUP BY 1, 2, 3, 4"
+    )
+    places = [value for number, (_, until) in enumerate(ends) for value in (until, number)]
+    found: Found = {}
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*places, *pks, *(end for both in ends for end in both)])
+        for number, pk, quote, kind, count, told in cursor.fetchall():
+            figures = found.setdefault((atoms[number], pk, quote), [0, ZERO, 0, ZERO])
+            of_kind = 2 if kind in FORCED else 0
+            figures[of_kind] += count
+            figures[of_kind + 1] += UsdSum.read(told)
+    return found

@@ -21,6 +21,7 @@ MEASURES = ("volume", "liquidity", "fees", "cumulative")
 WEEKLY_FROM = 181  # days; more bars than pixels help nobody
 LONGEST_IN_LOCAL_DAYS = 93  # they are added up from the fills each time
 EARLIEST = date(2015, 1, 1)
+LONGEST_MARKET = 65  # one more than any has: a longer one is none either
 UNKNOWN_TO_BROWSERS = {"localtime", "Factory", "posixrules"}
 
 
@@ -87,7 +88,7 @@ class Scope:
             asked_from = min(account.history_from for account in accounts)
             whole_day = asked_from.date() + timedelta(days=asked_from > start_of(asked_from.date()))
             floor = max(first, min(whole_day, last))
-        market = query.get("market", "").replace("\0", "")
+        market = query.get("market", "").replace("\0", "")[:LONGEST_MARKET]
         return cls(
             owner_id=owner_id, standing=standing, range=range_name, first=first, last=last, floor=floor,
             by=_one_of(query.get("by", ""), BY), step=step, measure=_one_of(query.get("measure", ""), MEASURES),
@@ -171,7 +172,6 @@ class Scope:
             "steps": self.steps,
             "measure": self.measure,
             "sort": self.sort,
-            "all_markets": self.all_markets,
             "venue": self.venue,
             "market": self.market,
             "account": self.account,

@@ -1,4 +1,4 @@
-"""Tables as files: CSV and JSON with exactly what a page shows."""
+"""Tables as files: CSV and JSON with what a page shows, and all rows of it."""
 
 import csv
 import json

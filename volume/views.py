@@ -86,11 +86,13 @@ def day(request: HttpRequest, day: str) -> HttpResponseBase:
     history = History(scope, now=now)
     markets = history.markets(whole=True)
     window = scope.window(chosen, now=now)
-    fills = queries.fills(scope.filter, window=window).select_related("credential")
+    if form or scope.is_local:
+        fills: Any = queries.fills(scope.filter, window=window).select_related("credential")
+    else:
+        fills = queries.FillList(scope.filter, history.books)
     if form:
         table = "fills" if request.GET.get("table") == "fills" else "markets"
         return as_file(fill_rows(fills) if table == "fills" else markets, form, table, day)
-    listed: Any = fills if scope.is_local else queries.FillList(scope.filter, history.books)
     total = total_row(markets)
     unpriced = not_priced_words(total["fills_not_priced"])
     context = {
@@ -102,7 +104,7 @@ def day(request: HttpRequest, day: str) -> HttpResponseBase:
         "by_venue": by_venue(markets),
         "markets": narrowing(markets[: _most(scope)], request),
         "market_count": len(markets),
-        "fills": Paginator(listed, FILLS_A_PAGE).get_page(request.GET.get("page")),
+        "fills": Paginator(fills, FILLS_A_PAGE).get_page(request.GET.get("page")),
         "verdict": asdict(history.completeness.of(window, unpriced=unpriced)),
         "filters": scope.filters,
     }
@@ -117,7 +119,7 @@ def _most(scope: Scope) -> int | None:
 def narrowing(rows: list[dict[str, Any]], request: HttpRequest) -> list[dict[str, Any]]:
     """Each row with the address that narrows this very view to it."""
     query = request.GET.copy()
-    for name in ("page", "venue", "market", "markets"):
+    for name in ("page", "venue", "market"):
         query.pop(name, None)
     kept = f"?{query.urlencode()}&" if query else "?"
     for row in rows:

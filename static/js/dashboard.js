@@ -209,8 +209,10 @@ document.addEventListener("click", async (event) => {
   event.preventDefault();
   const table = link.closest(".scroll"); // its heads, and the rest of its rows: who asks for them looks at it
   const stays = table && !link.closest("tbody");
+  document.querySelector("#markets :popover-open")?.hidePopover(); // else its table stays as it is
   await open(link.href);
-  if (stays && !link.checkVisibility()) table.focus({ preventScroll: true });
+  const isLost = [document.body, link, part("chart-title")].includes(document.activeElement);
+  if (stays && isLost && !link.checkVisibility()) table.focus({ preventScroll: true });
   if (!stays && desk.getBoundingClientRect().top < 0) desk.scrollIntoView();
 });
 

@@ -145,7 +145,7 @@ export function showMarkets(markets, whole, { sort }, addressWith) {
   for (const head of table.tHead.querySelectorAll("[data-column]")) showHead(head, sort, addressWith);
   const more = document.getElementById("more-markets");
   more.hidden = markets.length === whole;
-  more.firstElementChild.textContent = `${count(markets.length)} of ${count(whole)} markets.`;
+  more.firstElementChild.textContent = `The first ${count(markets.length)} of ${count(whole)} markets, as sorted.`;
   more.querySelector("a").href = addressWith({ markets: "all" });
 }
 

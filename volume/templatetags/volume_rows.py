@@ -1,4 +1,5 @@
-"""The bodies of tables that may be long: written here cell by cell, which a template takes ten times as long for.
+"""What a page has very many of, from rows of tables to squares of the calendar: written here piece by piece, which a
+template takes ten times as long for.
 
 What is not a number or a word of ours is escaped, as templates do it.
 """
@@ -97,7 +98,7 @@ def venue_figures(venues: Iterable[Row], span: str, address: str) -> SafeString:
 
 
 def _venue_figure(venue: Row, own: Row, address: str) -> str:
-    slug, amount = venue["venue"], own["notional_usd"]
+    slug, amount = escape(venue["venue"]), own["notional_usd"]
     lacking, words = ("", "") if own["complete"] else (" data-lacking", ", not complete")
     return (
         f'<li data-venue="{slug}"{lacking}><a href="{address}{slug}">{escape(venue["name"])}</a> '
