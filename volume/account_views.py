@@ -22,6 +22,7 @@ from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, Reason, VenueError
 from volume import glance, holding, queries, reconcile
 from volume.completeness import Completeness
+from volume.fills import FillList
 from volume.history import History
 from volume.refresh import AGAIN
 from volume.scope import Scope
@@ -176,7 +177,7 @@ def fills(request: HttpRequest, pk: int) -> HttpResponse:
         owner_id=owner_of(request), credentials=(pk,), markets=(market,) if market else (),
         since=day, until=day + timedelta(days=1) if day else None,
     )  # fmt: skip
-    listed: Any = queries.FillList(wanted)
+    listed: Any = FillList(wanted)
     page = Paginator(listed, FILLS_A_PAGE).get_page(request.GET.get("page"))
     days = queries.volume(wanted, by=("market",), now=timezone.now()) if day else []
     context = {"credential": credential, "day": day, "market": market, "page": page, "markets": days}

@@ -22,6 +22,7 @@ from exchanges.venues import VENUES
 from exchanges.venues.base import CredentialsRejected, VenueError
 from volume import holding, queries, reconcile
 from volume.data_views import stored_of, zipped
+from volume.fills import FillList
 from volume.models import Amendment, Preferences, VolumeCheck
 from volume.newest import newest_summary
 from volume.pagination import Pagination
@@ -321,7 +322,7 @@ class FillViewSet(_OfMyAccounts):
             return super().get_queryset()
         query = VolumeQuerySerializer(data=self.request.query_params)
         query.is_valid(raise_exception=True)
-        return queries.FillList(query.as_filter(_owner(self.request)))
+        return FillList(query.as_filter(_owner(self.request)))
 
     @extend_schema(parameters=[VolumeQuerySerializer])
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from volume import holding, prices, queries
+from volume.fills import FillList, fills_of
 from volume.history import MOST_MARKETS, History, by_venue, calendar, not_priced_words, period_rows, total_row
 from volume.models import Preferences
 from volume.newest import newest_summary
@@ -87,9 +88,9 @@ def day(request: HttpRequest, day: str) -> HttpResponseBase:
     markets = history.markets(whole=True)
     window = scope.window(chosen, now=now)
     if form or scope.is_local:
-        fills: Any = queries.fills(scope.filter, window=window).select_related("credential")
+        fills: Any = fills_of(scope.filter, window=window).select_related("credential")
     else:
-        fills = queries.FillList(scope.filter, history.books)
+        fills = FillList(scope.filter, history.books)
     if form:
         table = "fills" if request.GET.get("table") == "fills" else "markets"
         return as_file(fill_rows(fills) if table == "fills" else markets, form, table, day)

@@ -16,11 +16,12 @@ from exchanges.sandbox import Sandbox, bybit, hyperliquid
 from exchanges.venues.base import FORCED
 from tests import factories
 from tests.conftest import NOW
-from volume import queries
+from volume import fills as listing
+from volume.fills import FillList, fills_of
 from volume.glance import SPANS, change, summary
 from volume.history import History, calendar, period_rows, share_of
 from volume.models import DailyVolume
-from volume.queries import FillList, Filter, fills
+from volume.queries import Filter
 from volume.refresh import refresh
 from volume.rollup import rebuild_all
 from volume.scope import Scope
@@ -257,7 +258,7 @@ def test_fifty_markets_are_shown_at_first_and_all_of_them_when_asked(owner: Any,
 def test_fills_are_listed_newest_first_over_all_accounts_however_far_down(
     owner: Any, at_once: int, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
-    monkeypatch.setattr(queries, "MOST_AT_ONCE", at_once)  # with more accounts it is one plain question
+    monkeypatch.setattr(listing, "MOST_AT_ONCE", at_once)  # with more accounts it is one plain question
     accounts = list(ExchangeCredential.objects.all())
     first, second = (account.fills.order_by("executed_at", "pk") for account in accounts)
     second.update(executed_at=first[5].executed_at, day=first[5].day)  # the same moment in both, very often
@@ -265,7 +266,7 @@ def test_fills_are_listed_newest_first_over_all_accounts_however_far_down(
         rebuild_all(account)
     days = Filter(owner_id=owner.pk, since=NOW.date() - 30 * DAY, until=NOW.date() + DAY)
     for wanted in (days, replace(days, markets=(first[0].symbol,)), replace(days, venues=("bybit",))):
-        listed, expected = FillList(wanted), list(fills(wanted))
+        listed, expected = FillList(wanted), list(fills_of(wanted))
         assert listed.count() == len(expected) > 20
         for start in (0, 7, len(expected) // 2, len(expected) - 3):
             found = listed[start : start + 5]
