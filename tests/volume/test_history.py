@@ -20,7 +20,7 @@ from volume import fills as listing
 from volume.fills import FillList, fills_of
 from volume.glance import SPANS, change, summary
 from volume.history import History, calendar, period_rows, share_of
-from volume.models import DailyVolume
+from volume.models import DailyVolume, Preferences
 from volume.queries import Filter
 from volume.refresh import refresh
 from volume.rollup import rebuild_all
@@ -277,6 +277,17 @@ def test_fills_are_listed_newest_first_over_all_accounts_however_far_down(
 
 def vars_of(fill: Fill) -> dict[str, Any]:
     return {field.attname: getattr(fill, field.attname) for field in Fill._meta.concrete_fields}
+
+
+def test_a_day_says_which_of_its_fills_are_not_in_its_volume(browser: Client, owner: Any) -> None:
+    fill = Fill.objects.latest("executed_at")
+    words, page = "of which 1 forced and not in the volume", f"/day/{fill.day}/"
+    assert words not in browser.get(page).content.decode()
+    Fill.objects.filter(pk=fill.pk).update(kind="liquidation")
+    rebuild_all(fill.credential)
+    assert words in browser.get(page).content.decode()
+    Preferences.objects.create(owner=owner, counts_forced=True)
+    assert words not in browser.get(page).content.decode()
 
 
 # --- At a glance -----------------------------------------------------------------------------------------------------
