@@ -59,8 +59,27 @@ def main(size: str) -> None:
         tell_beside(
             f"read again, {rows} rows a page", median(again.ours), "first read", median(first.ours), goal=1,
         )  # fmt: skip
+    for rows in (1000, 5000):
+        tell_keys(fills, rows)
     tell_flatness(fills)
     tell_sizes()
+
+
+def tell_keys(fills: int, rows: int) -> None:
+    """What is left of the goal once the same rows, ready made, go into a table with all our keys and nothing else."""
+    account, bare, keyed = new_account(f"keys {rows}"), new_bare_table(), new_keyed_table()
+    seconds: dict[str, list[float]] = {bare: [], keyed: []}
+    for number, page in enumerate(history(fills, rows, seed=rows)):
+        for table in (bare, keyed) if number % 2 else (keyed, bare):
+            seconds[table].append(bulk_load(table, account, page)())
+    tell_beside(
+        f"ready made into a table with our keys, {rows} rows a page",
+        median(seconds[keyed]),
+        FLOOR,
+        median(seconds[bare]),
+    )
+    drop(bare)
+    drop(keyed)
 
 
 def tell_ratio(what: str, fills: int, times: "Times") -> None:
@@ -241,6 +260,20 @@ def new_bare_table(name: str = "bare") -> str:
             columns = ", ".join(f'"{column}" {kind}' for _, column, kind, *_ in described(TABLE) if column != "id")
             cursor.execute(f"CREATE TABLE {name} ({columns})")
         cursor.execute(f"CREATE UNIQUE INDEX {name}_once ON {name} (credential_id, fill_id)")
+    return name
+
+
+def new_keyed_table(name: str = "keyed") -> str:
+    """A table as that of the fills: with a number for each row, every key and index."""
+    with connection.cursor() as cursor:
+        if IS_POSTGRES:
+            cursor.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING ALL)")
+            refers = "FOREIGN KEY (credential_id) REFERENCES exchanges_exchangecredential DEFERRABLE INITIALLY DEFERRED"
+            cursor.execute(f"ALTER TABLE {name} ADD {refers}")
+        else:
+            cursor.execute("SELECT sql FROM sqlite_master WHERE name = %s", [TABLE])
+            cursor.execute(cursor.fetchone()[0].replace(f'"{TABLE}"', f'"{name}"', 1))
+            cursor.execute(f"CREATE INDEX {name}_by_time ON {name} (credential_id, executed_at)")
     return name
 
 
