@@ -13,7 +13,7 @@ from decimal import Decimal
 from random import Random
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from bench.report import Measurement, at_most, say, tell
@@ -25,7 +25,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 
 from exchanges.fields import Secret
-from exchanges.models import ExchangeCredential
+from exchanges.models import ExchangeCredential, Fill
 from exchanges.sync import COLUMNS, NAMES, TABLE, as_row
 from exchanges.venues.base import FillReport, Kind, Liquidity, Page, Side, Window
 from volume.refresh import store_page
@@ -273,7 +273,9 @@ def new_keyed_table(name: str = "keyed") -> str:
         else:
             cursor.execute("SELECT sql FROM sqlite_master WHERE name = %s", [TABLE])
             cursor.execute(cursor.fetchone()[0].replace(f'"{TABLE}"', f'"{name}"', 1))
-            cursor.execute(f"CREATE INDEX {name}_by_time ON {name} (credential_id, executed_at)")
+            for number, index in enumerate(Fill._meta.indexes):
+                columns = ", ".join([cast(Any, Fill._meta.get_field(field)).column for field in index.fields])
+                cursor.execute(f"CREATE INDEX {name}_{number} ON {name} ({columns})")
     return name
 
 

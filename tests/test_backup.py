@@ -53,7 +53,7 @@ def migrated_database(django_db_blocker: Any) -> Iterator[list[str]]:
 
 @pytest.fixture
 def new_database(
-    tmp_path: Path, django_db_blocker: Any, migrated_file: Path, migrated_database: list[str]
+    tmp_path: Path, django_db_blocker: Any, migrated_database: list[str], request: pytest.FixtureRequest
 ) -> Iterator[Make]:
     """Makes an empty database, as that of a fresh installation, the default one, as often as it is called."""
     template = connections["default"]
@@ -69,7 +69,7 @@ def new_database(
         name = f"perpdash_backup_{os.getpid()}_{len(made)}"
         path = tmp_path / f"{name}.sqlite3"
         if is_file and is_migrated:
-            shutil.copy(migrated_file, path)
+            shutil.copy(request.getfixturevalue("migrated_file"), path)
         elif not is_file:
             create(name, *(migrated_database if is_migrated else ()))
         made.append(type(template)(template.settings_dict | {"NAME": str(path) if is_file else name}, "default"))

@@ -102,7 +102,9 @@ class Completeness:
         found: set[int] = set()
         for at_market in (True, False):
             own = [
-                pk for pk, it in self.credentials.items() if preferences[it.owner_id].stablecoins_at_market is at_market
+                pk
+                for pk, credential in self.credentials.items()
+                if preferences[credential.owner_id].stablecoins_at_market is at_market
             ]
             if own:
                 with connection.cursor() as cursor:

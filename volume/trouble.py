@@ -85,8 +85,7 @@ def now() -> str:
     return " ".join(filter(None, (_of(part, told.get(f"{TROUBLE}/{part}", "")) for part in PARTS)))
 
 
-def _of(part: str, told: str) -> str:
-    kind = told
+def _of(part: str, kind: str) -> str:
     if part == "redis" and (known := getattr(cache, "trouble", "")):  # our cache asks it all the time
         kind = f"redis {known}"
     return WORDS[kind] + THEN if kind else ""

@@ -83,6 +83,13 @@ def test_an_address_says_which_days_are_meant_and_nonsense_is_as_usual(
     assert found.window(found.periods[-1], now=NOW).until <= NOW
 
 
+def test_a_market_of_any_length_is_none_and_fills_no_memory(db: Any) -> None:
+    found = Scope.parse({"market": "x" * 8_000}, 1, now=NOW)
+    longest = Fill._meta.get_field("symbol").max_length
+    assert len(found.market) == longest + 1
+    assert len(calendar(History(found, now=NOW))["url"]) < 200
+
+
 def test_days_of_the_readers_zone_begin_there_and_only_where_the_fills_can_be_added_up(db: Any) -> None:
     query = {"range": "30d", "days": "local", "tz": "Asia/Kolkata"}
     local = Scope.parse(query, 1, now=NOW)
