@@ -314,9 +314,11 @@ def cut_off(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-2000])
 
 
-def turn_a_byte(file: Path) -> None:
+def turn_some_bytes(file: Path) -> None:
+    """One alone may only say by another way that the same zeros follow, and no harm is done."""
     content = bytearray(file.read_bytes())
-    content[len(content) // 3] ^= 1
+    third = len(content) // 3
+    content[third : third + 32] = bytes(byte ^ 0xFF for byte in content[third : third + 32])
     file.write_bytes(content)
 
 
@@ -368,7 +370,7 @@ def of_another_form(file: Path) -> None:
 
 SPOILT = {
     cut_off: "damaged",
-    turn_a_byte: "damaged",
+    turn_some_bytes: "damaged",
     spoil_the_compression: "damaged",
     lose_a_row: "exchanges_fill should hold",
     spoil_the_data: "damaged|the database said",
